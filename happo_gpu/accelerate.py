@@ -1,0 +1,73 @@
+"""Speed from outside: compiles the functions that a simulator and a task name as hot.
+
+Deleting this file leaves a correct, slower program. Compiled code is cached on disk by torch, so the
+second run of the same code starts in seconds.
+"""
+from __future__ import annotations
+
+import shutil
+from typing import Any, Iterable, Tuple
+
+import torch
+
+Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
+
+# Below this many environment steps in all, compiling costs more than it saves (on a CPU; measured
+# by benchmarks/throughput.py: about 30 s to compile, 25 against 4 ms a control step).
+_WORTH_COMPILING = 6_000_000
+
+
+def choose(mode: str, device: torch.device, env_steps: int) -> str:
+    """Resolves ``auto``: compile on a CPU that has a C++ compiler when the run is long enough."""
+    if mode != "auto":
+        return mode
+    has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    worthwhile = device.type == "cpu" and env_steps >= _WORTH_COMPILING
+    return "compile" if has_compiler and worthwhile and hasattr(torch, "compile") else "eager"
+
+
+def compile_hot(functions: Iterable[Hot], num_envs: int) -> None:
+    """Replaces each object's attribute by a compiled version of its method.
+
+    The number of environments is kept symbolic: training and evaluation, of different sizes, share
+    one compilation.
+    """
+    import torch._inductor.config as inductor
+
+    # Small expressions become named buffers early; otherwise every output of a contact repeats the
+    # whole chain that leads to it and compilation takes twice as long.
+    inductor.realize_opcount_threshold, inductor.realize_reads_threshold = 12, 3
+    for owner, attribute, method in functions:
+        _mark_environment_axis(owner, num_envs)
+        setattr(owner, attribute, _with_fallback(owner, attribute, getattr(owner, method)))
+
+
+def _mark_environment_axis(owner: Any, num_envs: int) -> None:
+    tensors = [value for value in vars(owner).values() if isinstance(value, torch.Tensor)]
+    for group in vars(owner).values():
+        if isinstance(group, dict):
+            tensors += [value for value in group.values() if isinstance(value, torch.Tensor)]
+    for tensor in tensors:
+        for axis, size in enumerate(tensor.shape):
+            if size == num_envs and num_envs > 16:  # small sizes could be another axis
+                torch._dynamo.mark_dynamic(tensor, axis)
+
+
+def _with_fallback(owner: Any, attribute: str, eager: Any) -> Any:
+    compiled = torch.compile(eager)
+    state = {"run": compiled}
+
+    def call(*args: Any) -> Any:
+        try:
+            return state["run"](*args)
+        except Exception as error:  # a compiler can fail in as many ways as there are machines
+            if state["run"] is eager:
+                raise
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            print(f"WARNING: compiling {type(owner).__name__}.{eager.__name__} failed, running it eagerly: "
+                  f"{type(error).__name__}: {reason}", flush=True)
+            state["run"] = eager
+            setattr(owner, attribute, eager)
+            return eager(*args)
+
+    return call

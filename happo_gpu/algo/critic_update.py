@@ -1,0 +1,50 @@
+"""Regression of the centralised critic on the returns."""
+from __future__ import annotations
+
+import math
+from typing import Union
+
+import torch
+from torch import Tensor
+
+from happo_gpu.algo.sgd import minibatches
+from happo_gpu.algo.surrogate import value_loss
+from happo_gpu.config import AlgoConfig
+from happo_gpu.nets.critic import Critic
+from happo_gpu.nets.mlp import clip_gradients, grad_norm
+from happo_gpu.nets.normalizer import NoValueNorm, ValueNorm
+from happo_gpu.types import Stats
+
+
+def update_critic(
+    critic: Critic, optimizer: torch.optim.Optimizer, value_norm: Union[ValueNorm, NoValueNorm],
+    states: Tensor, old_values: Tensor, returns: Tensor, cfg: AlgoConfig,
+) -> Stats:
+    """Runs cfg.critic_epoch epochs of minibatches.
+
+    Args:
+        states: (B, S).
+        old_values: (B, K) the critic's outputs before the update, normalised units.
+        returns: (B, K) targets in the reward's own units.
+
+    HARL moves ValueNorm's statistics at every minibatch (valuenorm_update: minibatch). ``iteration``
+    moves them once, before the first: the targets of one iteration are then one fixed function.
+    """
+    clip = cfg.clip_param if cfg.use_clipped_value_loss else math.inf
+    delta = cfg.huber_delta if cfg.use_huber_loss else math.inf
+    parameters = list(critic.parameters())
+    losses, norms = [], []
+    if cfg.valuenorm_update == "iteration":
+        value_norm.update(returns)
+    for _ in range(cfg.critic_epoch):
+        for index in minibatches(states.shape[0], cfg.critic_num_mini_batch, 1, states.device):
+            targets = returns[index]
+            if cfg.valuenorm_update == "minibatch":
+                value_norm.update(targets)
+            loss = value_loss(critic(states[index]), old_values[index], value_norm.normalize(targets), clip, delta).mean()
+            optimizer.zero_grad(set_to_none=True)
+            (cfg.value_loss_coef * loss).backward()
+            norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))
+            optimizer.step()
+            losses.append(loss.detach())
+    return {"c_loss": torch.stack(losses).mean(), "grad_norm": torch.stack(norms).mean()}

@@ -1,0 +1,53 @@
+"""Policy and value objectives, as pure functions of tensors."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def probability_ratio(new_log_probs: Tensor, old_log_probs: Tensor, aggregation: str) -> Tensor:
+    """pi_new(a|o) / pi_old(a|o), (B,), from log-probabilities per action dimension (B, U_i).
+
+    ``prod`` is the ratio of the joint action; ``mean`` averages the ratios of the dimensions, HARL's
+    alternative for long action vectors, whose product has a large variance.
+    """
+    difference = new_log_probs - old_log_probs
+    if aggregation == "prod":
+        return difference.sum(-1).exp()
+    return difference.exp().mean(-1)
+
+
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """min(r A, clip(r, 1 - clip, 1 + clip) A) per sample (Schulman et al., 2017, eq. 7)."""
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+
+
+def normalize_advantage(advantage: Tensor) -> Tensor:
+    """(A - mean) / (std + 1e-5) over the whole batch, population std, as HARL does."""
+    return (advantage - advantage.mean()) / (advantage.std(unbiased=False) + 1e-5)
+
+
+def regression_loss(error: Tensor, huber_delta: float) -> Tensor:
+    """Huber loss e^2 / 2, linear beyond delta; delta = inf gives the squared error."""
+    size = error.abs()
+    within = size.clamp(max=huber_delta)
+    return 0.5 * within * within + within * (size - within)
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, targets: Tensor, clip: float, huber_delta: float
+) -> Tensor:
+    """Clipped value loss per sample: the worse of the new value and of its clipped move.
+
+    All in normalised units. clip = inf: no clipping.
+    """
+    moved = old_values + (values - old_values).clamp(-clip, clip)
+    return torch.maximum(
+        regression_loss(targets - values, huber_delta), regression_loss(targets - moved, huber_delta)
+    )
+
+
+def approximate_kl(new_log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
+    """KL(old || new) by Schulman's third estimator, r - 1 - log r, mean over samples, 0-d."""
+    difference = (new_log_probs - old_log_probs).sum(-1)
+    return (difference.exp() - 1.0 - difference).mean()

@@ -1,0 +1,103 @@
+"""The composition root: from a config to the objects of a run. Alone names concrete classes."""
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+
+from happo_gpu import accelerate
+from happo_gpu.algo.on_policy import OnPolicyLearner
+from happo_gpu.config import Config, ConfigError
+from happo_gpu.data.rollout import Rollout
+from happo_gpu.log import Logger
+from happo_gpu.sim.planar import PlanarSim
+from happo_gpu.tasks.push import Go1Push, scene_of
+from happo_gpu.trainer import Trainer
+
+SIMS = {"planar": PlanarSim}
+TASKS = {"Go1Push": Go1Push}
+
+
+def device_of(cfg: Config) -> torch.device:
+    """The device of simulation and learning; '' takes a GPU if there is one."""
+    chosen = []
+    for key in ("sim_device", "rl_device"):
+        name = getattr(cfg, key) or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"{key}={name!r} is no device; write cpu, cuda:0 or cuda:1") from error
+        if device.type not in ("cpu", "cuda"):
+            raise ConfigError(f"{key}={name!r} is not supported; write cpu or cuda:0")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(
+                f"{key}={name!r} is absent: this torch sees {torch.cuda.device_count()} CUDA devices; write {key}=cpu"
+            )
+        chosen.append(device)
+    if chosen[0] != chosen[1]:
+        raise ConfigError(f"sim_device={chosen[0]} and rl_device={chosen[1]} differ; rollouts stay on one device")
+    return chosen[0]
+
+
+def seed_everything(seed: int, deterministic: bool) -> int:
+    """Seeds before anything is built; -1 draws a seed. Returns the one in force."""
+    if seed < 0:
+        seed = random.SystemRandom().randrange(2**31)
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    return seed
+
+
+def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
+    """The task on its simulator, accelerated as ``mode`` says."""
+    sim = SIMS[cfg.sim.name](scene_of(cfg.task), cfg.sim, num_envs, device)
+    unknown = sorted(set(cfg.task.randomize) - set(sim.params))
+    if unknown:
+        raise ConfigError(f"task.randomize.{unknown[0]} is no parameter of sim={cfg.sim.name}; known: {', '.join(sorted(sim.params))}")
+    task = TASKS[cfg.task.name](sim, cfg.task, num_envs, device)
+    if mode == "compile":
+        hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
+        accelerate.compile_hot(hot, num_envs)
+    return task
+
+
+def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolicyLearner:
+    return OnPolicyLearner(task.agents, task.num_states, task.num_values, cfg.algo, device, seed)
+
+
+def total_env_steps(cfg: Config) -> int:
+    env = cfg.task.env
+    return cfg.train.max_iterations * cfg.algo.episode_length * env.numEnvs * env.controlFrequencyInv
+
+
+def build_trainer(
+    cfg: Config, run_dir: Path, name: str, device: torch.device, seed: int, state: Optional[Dict[str, Any]] = None
+) -> Trainer:
+    """Everything that a training run needs, on ``device``; ``state`` is a checkpoint to continue."""
+    mode = accelerate.choose(cfg.accelerate, device, total_env_steps(cfg))
+    task = build_task(cfg, cfg.task.env.numEnvs, device, mode)
+    eval_task = build_task(cfg, cfg.train.eval_envs, device, mode)
+    learner = build_learner(cfg, task, device, seed)
+    rollout = Rollout.empty(
+        cfg.algo.episode_length, task.num_envs, task.agents, task.num_states, task.num_values, device
+    )
+    logger = Logger(run_dir, state["frames"] if state else 0)
+    trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name)
+    task.reset(stagger=cfg.task.env.staggerEpisodes)
+    if state:
+        trainer.load_state_dict(state)
+    return trainer
+
+
+def build_for_test(cfg: Config, device: torch.device, seed: int) -> Tuple[object, OnPolicyLearner]:
+    """A task and a learner that will load a checkpoint's weights."""
+    env = cfg.task.env
+    mode = accelerate.choose(cfg.accelerate, device, env.numEnvs * env.episodeLength)
+    task = build_task(cfg, env.numEnvs, device, mode)
+    return task, build_learner(cfg, task, device, seed)

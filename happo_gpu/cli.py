@@ -1,0 +1,215 @@
+"""The command line: Hydra composes the config, this file runs it and words every error in one line."""
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+_START = time.perf_counter()
+_PACKAGE = Path(__file__).resolve().parent
+CFG_DIR = _PACKAGE / "cfg" if (_PACKAGE / "cfg").is_dir() else _PACKAGE.parent / "cfg"
+GROUPS = ("task", "sim", "algo", "train")
+
+
+def main() -> None:
+    """Entry of ``train.py`` and of the console script ``happo-gpu``."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the lines below are ours
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from happo_gpu.config import ConfigError
+
+    @hydra.main(version_base="1.2", config_path=str(CFG_DIR), config_name="config")
+    def run(composed: DictConfig) -> None:
+        _run(composed)
+
+    try:
+        _check_overrides(sys.argv[1:])
+        run()
+    except ConfigError as error:
+        _fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(" ".join(str(error).split()))
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+# -- errors that Hydra would word in many lines -------------------------------------------------
+
+
+def _check_overrides(arguments: List[str]) -> None:
+    """Raises ConfigError for an unknown group option or key, naming the nearest known one."""
+    from happo_gpu.config import ConfigError, nearest
+
+    pairs = [_split(argument) for argument in arguments if "=" in argument and not argument.startswith("-")]
+    chosen: Dict[str, str] = {}
+    for key, value in pairs:
+        if key not in GROUPS:
+            continue
+        options = sorted(path.stem for path in (CFG_DIR / key).glob("*.yaml"))
+        for option in value.split(","):  # a multirun sweeps over several
+            if option not in options:
+                raise ConfigError(f"{key}={option} is not known; {nearest(option, options)} (allowed: {', '.join(options)})")
+        chosen[key] = value.split(",")[0]
+    known = _known_keys([f"{key}={value}" for key, value in chosen.items()])
+    for key, _ in pairs:
+        if key not in known and key not in GROUPS and not key.startswith(("hydra", "+", "~")):
+            raise ConfigError(f"unknown key {key}; {nearest(key, known)}")
+
+
+def _split(argument: str) -> Tuple[str, str]:
+    key, _, value = argument.partition("=")
+    return key, value
+
+
+def _known_keys(groups: List[str]) -> List[str]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from happo_gpu.config import flatten
+
+    with initialize_config_dir(str(CFG_DIR), version_base="1.2"):
+        return flatten(OmegaConf.to_container(compose("config", overrides=groups)))
+
+
+# -- one run -------------------------------------------------------------------------------------
+
+
+def _run(composed: Any) -> None:
+    from omegaconf import OmegaConf
+
+    raw = OmegaConf.to_container(composed, resolve=True)
+    if raw["resume"]:
+        run_dir, raw = _resumed(raw)
+    else:
+        run_dir = None
+    from happo_gpu.config import parse
+
+    cfg = parse(raw)
+    if cfg.num_threads:
+        import torch
+
+        torch.set_num_threads(cfg.num_threads)
+    if cfg.test:
+        _test(cfg)
+    else:
+        _train(cfg, raw, run_dir)
+
+
+def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
+    import torch
+    import yaml
+
+    from happo_gpu import build, checkpoint
+    from happo_gpu.config import ConfigError
+    from happo_gpu.trainer import NonFinite
+
+    device = build.device_of(cfg)
+    name = cfg.experiment or cfg.task.name
+    state = None
+    if resumed:
+        path = checkpoint.latest(resumed)
+        if path is None:
+            raise ConfigError(f"resume={resumed}: no checkpoint last_*_ep_*.pth in its nn/ yet; start it anew")
+        state = checkpoint.load(path, device)
+        run_dir = resumed
+    else:
+        run_dir = _new_run_dir(cfg)
+    seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
+    print(f"device: {device}  seed: {seed}  threads: {torch.get_num_threads()}  run: {run_dir}", flush=True)
+    trainer = build.build_trainer(cfg, run_dir, name, device, seed, state)
+    if not resumed:
+        raw["seed"] = seed
+        (run_dir / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    print(f"Started to train: {cfg.task.env.numEnvs} environments, {trainer.frames_per_epoch} frames an epoch, "
+          f"start-up {time.perf_counter() - _START:.1f} s before compilation", flush=True)
+    try:
+        trainer.run()
+    except NonFinite as error:
+        _fail(str(error))
+    finally:
+        trainer.logger.close()
+
+
+def _test(cfg: Any) -> None:
+    from happo_gpu import build, checkpoint, evaluate
+    from happo_gpu.config import ConfigError
+
+    if not cfg.checkpoint:
+        raise ConfigError("test=True needs a checkpoint; write checkpoint=runs/<run>/nn/<name>.pth")
+    device = build.device_of(cfg)
+    path = _from_here(cfg.checkpoint)
+    state = checkpoint.load(path, device)
+    seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
+    task, learner = build.build_for_test(cfg, device, seed)
+    try:
+        learner.load_state_dict(state["learner"], weights_only=True)
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"checkpoint {path} does not fit this task and algo ({reason}); use the run's own config") from error
+    print(f"Started to play: {task.num_envs} environments", flush=True)
+    result = evaluate.evaluate(task, learner.act_deterministic, seed)
+    print(evaluate.report(result), flush=True)
+    result.update(checkpoint=str(cfg.checkpoint), task=cfg.task.name, sim=cfg.sim.name, seed=seed,
+                  spawn=cfg.task.env.spawn)
+    home = path.parent.parent if path.parent.name == "nn" else path.parent
+    evaluate.write(home / "evaluation.json", result)
+
+
+def _new_run_dir(cfg: Any) -> Path:
+    stem = cfg.experiment or cfg.task.name + cfg.algo.name
+    base = Path("runs") / f"{stem}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    path, count = base, 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:  # a second run in the same second
+            path, count = Path(f"{base}_{count}"), count + 1
+
+
+def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
+    """The run directory to continue and its own config, with what was typed on top."""
+    import yaml
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from happo_gpu.config import ConfigError
+
+    if raw["resume"] == "auto":
+        stem = raw["experiment"] or raw["task"]["name"] + raw["algo"]["name"]
+        found = sorted(path.parent for path in Path("runs").glob(f"{stem}_*/config.yaml"))
+        if not found:
+            return None, raw  # the first of a chain of cluster jobs
+        run_dir = found[-1]
+    else:
+        run_dir = _from_here(raw["resume"])
+    if not (run_dir / "config.yaml").is_file():
+        raise ConfigError(f"resume={raw['resume']}: no run there (config.yaml is missing); give a directory under runs/, or auto")
+    saved = OmegaConf.create(yaml.safe_load((run_dir / "config.yaml").read_text()))
+    for override in HydraConfig.get().overrides.task:
+        key, _ = _split(override.lstrip("+"))
+        if key in ("task", "sim", "algo"):
+            if raw[key]["name"] != saved[key]["name"]:
+                raise ConfigError(f"{override}: the run in {run_dir} has {key}={saved[key]['name']}; start a new run to change it")
+        elif key != "train":
+            OmegaConf.update(saved, key, OmegaConf.select(OmegaConf.create(raw), key))
+    return run_dir, OmegaConf.to_container(saved)
+
+
+def _from_here(path: str) -> Path:
+    """Resolves a path against the directory that the command was typed in."""
+    from hydra.utils import to_absolute_path
+
+    return Path(to_absolute_path(path))
+
+
+if __name__ == "__main__":
+    main()

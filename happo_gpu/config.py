@@ -1,0 +1,359 @@
+"""The typed schema of a run: every key, its type and its range. Imports no torch.
+
+YAML under ``cfg/`` holds the values, each once; these classes hold names, types and limits, and no
+defaults that could hide a number. :func:`parse` turns the composed YAML into one :class:`Config` or
+raises :class:`ConfigError`, whose single line says what was given, what is allowed and what to write.
+"""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import sys
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+
+
+class ConfigError(ValueError):
+    """A key, value or file that the user gave cannot be used; the message is one line."""
+
+
+def _limit(low: float = -math.inf, high: float = math.inf, choices: Sequence[str] = ()) -> Any:
+    return field(metadata={"low": low, "high": high, "choices": tuple(choices)})
+
+
+def positive() -> Any:
+    return _limit(low=sys.float_info.min)  # the smallest number above zero
+
+
+def non_negative() -> Any:
+    return _limit(low=0.0)
+
+
+def between(low: float, high: float) -> Any:
+    return _limit(low=low, high=high)
+
+
+def choice(*names: str) -> Any:
+    return _limit(choices=names)
+
+
+MaybeInt = Union[int, str]  # '' means: the default of the task or train file
+
+
+# -- task ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PushEnvConfig:
+    """task.env of the pushing tasks; camelCase as IsaacGymEnvs users type it."""
+
+    numEnvs: int = _limit(low=1)
+    episodeLength: int = _limit(low=1)  # control steps
+    controlFrequencyInv: int = _limit(low=1)  # control steps per decision of the policy
+    staggerEpisodes: bool = field()
+    spawn: str = choice("separated", "reference")
+    observation: str = choice("default", "reference")
+    teamReward: bool = field()
+    clipActions: float = positive()
+    commandLimit: Tuple[float, ...] = positive()  # m/s, m/s, rad/s
+    spawnRadius: Tuple[float, ...] = positive()  # m
+    goalDistance: Tuple[float, ...] = positive()  # m
+    successDistance: float = positive()  # m
+    collisionDistance: float = non_negative()  # m
+    collaborationDistance: float = positive()  # m
+
+
+@dataclass(frozen=True)
+class PushRewardConfig:
+    """Scales of MAPush's seven reward terms."""
+
+    reach: float = field()
+    exception: float = field()
+    distance: float = field()
+    approach: float = field()
+    collision: float = field()
+    push: float = field()
+    ocb: float = field()
+    shapingScale: float = positive()  # multiplies the five dense terms
+
+
+@dataclass(frozen=True)
+class RobotConfig:
+    mass: float = positive()  # kg
+    inertia: float = positive()  # kg m^2
+    reach: float = positive()  # m
+
+
+@dataclass(frozen=True)
+class ObjectConfig:
+    halfExtents: Tuple[float, ...] = positive()  # m
+    symmetry: int = _limit(low=1)
+    mass: float = positive()  # kg
+    inertia: float = positive()  # kg m^2
+    friction: float = positive()
+    contactFriction: float = non_negative()
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    """cfg/task/Go1Push.yaml."""
+
+    name: str = field()
+    numAgents: int = between(1, 8)
+    env: PushEnvConfig = field()
+    reward: PushRewardConfig = field()
+    robot: RobotConfig = field()
+    object: ObjectConfig = field()
+    randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
+
+    def check(self) -> None:
+        env = self.env
+        if env.episodeLength % env.controlFrequencyInv:
+            raise ConfigError(
+                f"task.env.episodeLength={env.episodeLength} is no multiple of "
+                f"task.env.controlFrequencyInv={env.controlFrequencyInv}: episodes end with a decision"
+            )
+        for key, size in (("commandLimit", 3), ("spawnRadius", 2), ("goalDistance", 2)):
+            if len(getattr(env, key)) != size:
+                raise ConfigError(f"task.env.{key}={list(getattr(env, key))}: {size} numbers are needed")
+        for key, (low, *high) in self.randomize.items():
+            if len(high) != 1 or not 0.0 < low <= high[0]:
+                raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
+
+
+# -- sim -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlanarConfig:
+    """cfg/sim/planar.yaml."""
+
+    name: str = field()
+    dt: float = between(1e-4, 0.02)  # s
+    substeps: int = between(1, 100)  # physics steps per control period
+    gain: float = positive()
+    stiffness: Tuple[float, ...] = positive()  # N s/m, N s/m, N m s
+    force_limit: Tuple[float, ...] = positive()  # N
+    torque_limit: float = positive()  # N m
+    latency: float = between(0.0, 0.02)  # s
+    dead_zone: float = non_negative()
+    dead_zone_width: float = positive()
+    trim_rate: float = non_negative()  # 1/s
+    trim_limit: Tuple[float, ...] = non_negative()  # m/s, m/s, rad/s
+    model_time: Tuple[float, ...] = positive()  # s
+    ripple: Tuple[float, ...] = non_negative()  # m/s, m/s, rad/s
+    ripple_frequency: float = positive()  # Hz
+    nose_x: float = field()  # m
+    nose_radius: float = positive()  # m
+    front: float = field()  # m
+    rear: float = field()  # m
+    radius: float = positive()  # m
+    torsion_radius: float = positive()  # m
+    contact_stiffness: float = positive()  # N/m
+    contact_damping: float = non_negative()  # N s/m
+    tangent_damping: float = non_negative()  # N s/m
+    mass_split: float = _limit(low=1.0)
+
+
+# -- algo ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Networks, with HARL's names."""
+
+    hidden_sizes: Tuple[int, ...] = _limit(low=1)
+    activation_func: str = choice("relu", "tanh", "elu", "silu", "selu", "sigmoid", "leaky_relu")
+    use_feature_normalization: bool = field()
+    use_layer_norm: bool = field()
+    initialization_method: str = choice("orthogonal_", "xavier_uniform_")
+    gain: float = positive()
+    std_x_coef: float = positive()
+    std_y_coef: float = positive()
+    share_param: bool = field()
+
+
+@dataclass(frozen=True)
+class AlgoConfig:
+    """cfg/algo/*.yaml, with HARL's names."""
+
+    name: str = choice("HAPPO", "MAPPO")
+    episode_length: int = _limit(low=1)  # rollout steps (decisions) per iteration
+    gamma: float = between(0.0, 1.0)
+    gae_lambda: float = between(0.0, 1.0)
+    time_limit: str = choice("bootstrap", "mask", "terminal")
+    lr: float = positive()
+    critic_lr: float = positive()
+    use_linear_lr_decay: bool = field()
+    opti_eps: float = positive()
+    weight_decay: float = non_negative()
+    ppo_epoch: int = _limit(low=1)
+    critic_epoch: int = _limit(low=1)
+    actor_num_mini_batch: int = _limit(low=1)
+    critic_num_mini_batch: int = _limit(low=1)
+    clip_param: float = positive()
+    entropy_coef: float = non_negative()
+    value_loss_coef: float = positive()
+    use_clipped_value_loss: bool = field()
+    use_huber_loss: bool = field()
+    huber_delta: float = positive()
+    use_max_grad_norm: bool = field()
+    max_grad_norm: float = positive()
+    use_valuenorm: bool = field()
+    valuenorm_beta: float = between(0.0, 1.0)
+    valuenorm_update: str = choice("minibatch", "iteration")
+    action_aggregation: str = choice("prod", "mean")
+    compound_factor: bool = field()
+    fixed_order: bool = field()
+    model: ModelConfig = field()
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length and cadence of a run; cfg/train/<Task><ALGO>.yaml tunes them together with algo."""
+
+    max_iterations: int = _limit(low=1)
+    log_every: int = _limit(low=1)
+    eval_every: int = _limit(low=0)
+    save_every: int = _limit(low=0)
+    eval_envs: int = _limit(low=1)
+
+
+# -- root ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Config:
+    """cfg/config.yaml with its groups."""
+
+    task: PushConfig = field()
+    sim: PlanarConfig = field()
+    algo: AlgoConfig = field()
+    train: TrainConfig = field()
+    num_envs: MaybeInt = _limit(low=1)
+    seed: int = _limit(low=-1)
+    torch_deterministic: bool = field()
+    max_iterations: MaybeInt = _limit(low=1)
+    log_every: MaybeInt = _limit(low=1)
+    eval_every: MaybeInt = _limit(low=0)
+    save_every: MaybeInt = _limit(low=0)
+    sim_device: str = field()
+    rl_device: str = field()
+    headless: bool = field()
+    test: bool = field()
+    checkpoint: str = field()
+    resume: str = field()
+    experiment: str = field()
+    accelerate: str = choice("auto", "eager", "compile")
+    num_threads: int = _limit(low=0)
+
+
+def parse(raw: Mapping[str, Any]) -> Config:
+    """Builds the typed config from nested plain data, or raises :class:`ConfigError`."""
+    config = _build(Config, raw, "")
+    config = _apply_root_overrides(config)
+    config.task.check()
+    return config
+
+
+def _apply_root_overrides(config: Config) -> Config:
+    """Root keys that are not empty win over the task's and the train file's."""
+    env, train = config.task.env, config.train
+    if config.num_envs != "":
+        env = dataclasses.replace(env, numEnvs=config.num_envs)
+    given = {
+        key: getattr(config, key)
+        for key in ("max_iterations", "log_every", "eval_every", "save_every")
+        if getattr(config, key) != ""
+    }
+    task = dataclasses.replace(config.task, env=env)
+    return dataclasses.replace(config, task=task, train=dataclasses.replace(train, **given))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """'did you mean x?' for the closest of the known names, else the list of them."""
+    # A nested name often differs only in its last part; compare those first.
+    leaves = {key.rsplit(".", 1)[-1]: key for key in known}
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    if not close:
+        close = [leaves[leaf] for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(leaves), 1, 0.6)]
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(sorted(known))
+
+
+def flatten(raw: Mapping[str, Any], prefix: str = "") -> List[str]:
+    """Dotted names of every key of nested data."""
+    keys: List[str] = []
+    for key, value in raw.items():
+        keys.append(prefix + key)
+        if isinstance(value, Mapping):
+            keys += flatten(value, prefix + key + ".")
+    return keys
+
+
+def _build(cls: type, raw: Any, path: str) -> Any:
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path or 'the config'} must be a group of keys, not {raw!r}")
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key in raw:
+        if key not in names:
+            raise ConfigError(f"unknown key {_join(path, key)}; {nearest(key, names)}")
+    missing = [name for name in names if name not in raw]
+    if missing:
+        raise ConfigError(f"missing key {_join(path, missing[0])}: add it to the YAML file or the command line")
+    hints = typing.get_type_hints(cls)
+    values = {
+        f.name: _convert(raw[f.name], hints[f.name], _join(path, f.name), f.metadata)
+        for f in dataclasses.fields(cls)
+    }
+    return cls(**values)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, path)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Union:
+        return "" if value == "" else _convert(value, int, path, limits)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ConfigError(f"{path}={value!r} must be a list, e.g. {path}=[1,2]")
+        return tuple(_convert(item, args[0], path, limits) for item in value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}={value!r} must be a group of keys")
+        return {key: _convert(item, args[1], _join(path, key), limits) for key, item in value.items()}
+    return _scalar(value, hint, path, limits)
+
+
+def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if hint is str and value is None:
+        value = ""
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)  # experiment=42
+    if type(value) is not hint:
+        kind = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}[hint]
+        raise ConfigError(f"{path}={value!r} must be {kind}")
+    if hint in (int, float):
+        low, high = limits.get("low", -math.inf), limits.get("high", math.inf)
+        if not low <= value <= high:
+            raise ConfigError(f"{path}={value} is out of range; allowed: {_interval(low, high)}")
+    choices = limits.get("choices")
+    if choices and value not in choices:
+        raise ConfigError(f"{path}={value!r} is not known; write one of: {', '.join(choices)}")
+    return value
+
+
+def _interval(low: float, high: float) -> str:
+    if low == sys.float_info.min:
+        return "above 0"
+    if high == math.inf:
+        return f"{low:g} or more"
+    return f"{low:g} to {high:g}"

@@ -1,0 +1,86 @@
+"""The seam between tasks and physics: what a task may ask of any simulator.
+
+A simulator owns its state and never rebinds a tensor, so the views that it hands out stay live and
+a CUDA graph may remember their addresses.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """A robot as every simulator sees it."""
+
+    name: str
+    mass: float  # kg
+    inertia: float  # kg m^2 about the vertical axis
+
+
+@dataclass(frozen=True)
+class ObjectSpec:
+    """A pushed box; ``friction`` is between box and ground."""
+
+    half_extents: Tuple[float, float, float]  # m
+    mass: float  # kg
+    inertia: float  # kg m^2 about the vertical axis
+    friction: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The bodies of a task: A robots and M objects; ``contact_friction`` acts between bodies."""
+
+    robots: Tuple[RobotSpec, ...]
+    objects: Tuple[ObjectSpec, ...]
+    contact_friction: float
+
+
+class Sim:
+    """N parallel worlds of A robots and M objects.
+
+    Attributes:
+        agent_pose: (N, A, 3) x, y, yaw in the world frame, m and rad. A live view.
+        agent_vel: (N, A, 3) vx, vy, yaw rate in the world frame.
+        object_pose, object_vel: (N, M, 3) likewise.
+        fallen: (N, A) bool, robots that have tipped over.
+        dt: control period, s.
+        params: physical parameters, each (..., N), which :meth:`randomize` redraws.
+    """
+
+    agent_pose: Tensor
+    agent_vel: Tensor
+    object_pose: Tensor
+    object_vel: Tensor
+    fallen: Tensor
+    dt: float
+    params: Dict[str, Tensor]
+    nominal: Dict[str, Tensor]
+
+    def step(self, commands: Tensor) -> None:
+        """Advances one control period under body-frame velocity commands (N, A, 3), m/s, rad/s."""
+        raise NotImplementedError
+
+    def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
+        """Places the bodies at rest where mask (N,) is true; other worlds are untouched."""
+        raise NotImplementedError
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        """Everything that a bit-equal continuation needs."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
+        """Writes a saved state into the existing tensors."""
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])
+
+    def randomize(self, mask: Tensor, ranges: Dict[str, Sequence[float]]) -> None:
+        """Redraws parameters where mask (N,) is true: nominal times U[low, high], one draw a world."""
+        for name, (low, high) in ranges.items():
+            param = self.params[name]
+            factor = low + (high - low) * torch.rand(param.shape[-1], device=param.device)  # (N,)
+            param.copy_(torch.where(mask, self.nominal[name] * factor, param))

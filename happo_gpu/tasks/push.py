@@ -1,0 +1,256 @@
+"""Go1Push: robots push a box to a goal. MAPush's task, term by term (its cuboid variant).
+
+Positions are relative to where the box starts an episode, world axes; ``_b`` is the frame of the
+robot or box named. Shapes: N environments, A agents.
+"""
+from __future__ import annotations
+
+import math
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from happo_gpu.config import PushConfig
+from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
+from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
+from happo_gpu.tasks.vec_task import VecTask
+from happo_gpu.types import AgentSpec
+
+PUSH_SPEED = 0.1  # m/s of the box that earns the push term
+TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb")
+
+
+def scene_of(cfg: PushConfig) -> Scene:
+    """The bodies of the task, for any simulator."""
+    robots = tuple(RobotSpec(f"robot_{i}", cfg.robot.mass, cfg.robot.inertia) for i in range(cfg.numAgents))
+    box = cfg.object
+    return Scene(robots, (ObjectSpec(box.halfExtents, box.mass, box.inertia, box.friction),), box.contactFriction)
+
+
+# -- rewards: pure functions of named state -----------------------------------------------------
+
+
+def distance_reward(previous: Tensor, current: Tensor) -> Tensor:
+    """Progress of the box to the goal, less a little for being far: 100 (2 (D' - D) - 0.01 D)."""
+    return 100.0 * (2.0 * (previous - current) - 0.01 * current)
+
+
+def approach_reward(to_box: Tensor) -> Tensor:
+    """-(d + 0.5)^2 for each robot's distance to the box, (N, A)."""
+    return -((to_box + 0.5) ** 2)
+
+
+def proximity(between: Tensor) -> Tensor:
+    """1 / (0.02 + d / 3) of the distances to the other robots, (N, A, A-1), summed: (N, A)."""
+    return (1.0 / (0.02 + between / 3.0)).sum(-1)
+
+
+def occlusion_reward(offset_x: Tensor, offset_y: Tensor, box_yaw: Tensor, goal_x: Tensor, goal_y: Tensor,
+                     polygon: Sequence[Tuple[float, float]]) -> Tensor:
+    """How well each robot stands behind the face opposite to the goal: t . n in [-1, 1], (N, A).
+
+    n is the inward normal of the face nearest to the robot, t the direction from box to goal.
+
+    Args:
+        offset_x, offset_y: robots relative to the box, world axes, (N, A).
+        box_yaw: (N, 1). goal_x, goal_y: goal relative to the box, world axes, (N, 1).
+    """
+    cos, sin = box_yaw.cos(), box_yaw.sin()
+    normal_x, normal_y = nearest_edge_normal(*rotate_back(offset_x, offset_y, cos, sin), polygon)
+    normal_x, normal_y = rotate(normal_x, normal_y, cos, sin)
+    length = torch.sqrt(goal_x * goal_x + goal_y * goal_y).clamp(min=1e-6)
+    return (goal_x * normal_x + goal_y * normal_y) / length
+
+
+class Go1Push(VecTask):
+    """A robots, one box, one goal; success is the box's centre within successDistance of the goal."""
+
+    def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
+        env, num_agents = cfg.env, cfg.numAgents
+        per_agent = 2 + 2 + (2 if env.observation == "default" else 1)
+        per_other = 2 + (2 if env.observation == "default" else 1)
+        num_obs = per_agent + per_other * (num_agents - 1)
+        super().__init__(
+            sim,
+            agents=[AgentSpec(f"agent_{i}", num_obs, 3) for i in range(num_agents)],
+            num_envs=num_envs, num_states=6 + 7 * num_agents,
+            num_values=1 if env.teamReward else num_agents,
+            max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
+        )
+        self.cfg, self.num_agents = cfg, num_agents
+        half_x, half_y = cfg.object.halfExtents[:2]
+        self._polygon = [(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y)]
+        self._command_limit = torch.tensor(env.commandLimit, device=device)  # (3,)
+        self.commands = torch.zeros(num_envs, num_agents, 3, device=device)  # m/s, m/s, rad/s, body frame
+        self.goal = torch.zeros(num_envs, 2, device=device)  # m
+        self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago
+        self.success = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        # others[a]: the partners of agent a as MAPush orders them, i-1, i-2, ... modulo A.
+        self._others = [[(a - k) % num_agents for k in range(1, num_agents)] for a in range(num_agents)]
+        sums = ["together"] + [f"reward_{term}" for term in TERMS]
+        self.episode_sums = {name: torch.zeros(num_envs, device=device) for name in sums}
+
+    # -- hooks -------------------------------------------------------------------------------
+
+    def pre_physics_step(self, actions: Tensor) -> None:
+        limit = self.cfg.env.clipActions
+        scaled = actions.view(self.num_envs, self.num_agents, 3).clamp(-limit, limit) / limit
+        self.commands.copy_(scaled * self._command_limit)
+
+    def physics_step(self) -> None:
+        self.sim.step(self.commands)
+
+    def compute_reward(self, alive: Tensor) -> Tensor:
+        cfg, env = self.cfg, self.cfg.env
+        agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
+        goal_x, goal_y = self.goal[:, 0] - box[:, 0], self.goal[:, 1] - box[:, 1]  # (N,)
+        distance = torch.sqrt(goal_x * goal_x + goal_y * goal_y)
+        offset_x, offset_y = agents[..., 0] - box[:, 0:1], agents[..., 1] - box[:, 1:2]  # (N, A)
+        to_box = torch.sqrt(offset_x * offset_x + offset_y * offset_y)
+        between = self._distances_to_others()  # (N, A, A-1)
+
+        living = alive > 0.0
+        success = living & (distance < env.successDistance)
+        exception = living & self.sim.fallen.any(-1)
+        if self.num_agents > 1:
+            exception = exception | (living & (between < env.collisionDistance).flatten(1).any(-1))
+
+        box_vel = self.sim.object_vel[:, 0]
+        speed_sq = box_vel[:, 0] * box_vel[:, 0] + box_vel[:, 1] * box_vel[:, 1]
+        scale, shaping = cfg.reward, cfg.reward.shapingScale
+        terms = {
+            "reach": scale.reach * success.unsqueeze(-1),
+            "exception": scale.exception * exception.unsqueeze(-1),
+            "distance": shaping * scale.distance * distance_reward(self.previous_distance, distance).unsqueeze(-1),
+            "approach": shaping * scale.approach * approach_reward(to_box),
+            "collision": shaping * scale.collision * proximity(between),
+            "push": shaping * scale.push * (speed_sq > PUSH_SPEED * PUSH_SPEED).unsqueeze(-1),
+            "ocb": shaping * scale.ocb * occlusion_reward(
+                offset_x, offset_y, box[:, 2:3], goal_x.unsqueeze(-1), goal_y.unsqueeze(-1), self._polygon
+            ),
+        }  # (N, A) or (N, 1)
+        for name, term in terms.items():
+            self.episode_sums[f"reward_{name}"].add_(alive * term.mean(-1))
+        self.episode_sums["together"].add_(alive * (to_box < env.collaborationDistance).all(-1))
+        self.previous_distance.copy_(distance)
+        self.success.logical_or_(success)
+        self.exception.logical_or_(exception)
+        self.terminated_buf.logical_or_(success | exception)
+        reward = sum(terms.values()) * alive.unsqueeze(-1)  # (N, A)
+        return reward.mean(-1, keepdim=True) if env.teamReward else reward
+
+    def compute_observations(self) -> Tensor:
+        agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
+        x, y, yaw = agents.unbind(-1)  # (N, A)
+        cos, sin = yaw.cos(), yaw.sin()
+
+        def relative(px: Tensor, py: Tensor) -> List[Tensor]:
+            return list(rotate_back(px - x, py - y, cos, sin))
+
+        columns = relative(self.goal[:, 0:1], self.goal[:, 1:2]) + relative(box[:, 0:1], box[:, 1:2])
+        columns += self._angle(box[:, 2:3] - yaw, self.cfg.object.symmetry)
+        for k in range(1, self.num_agents):
+            other = agents.roll(k, 1)  # row a holds agent a - k
+            columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
+        return torch.stack(columns, -1).flatten(1)  # (N, A * O_i)
+
+    def compute_states(self) -> Tensor:
+        """Box-relative, x axis towards the goal: the same push looks the same wherever it happens.
+
+        Goal distance; box heading (cosine and sine of symmetry * yaw) and velocity; each robot's
+        position, heading and velocity. All in that frame.
+        """
+        agents, velocity = self.sim.agent_pose, self.sim.agent_vel
+        box, box_vel = self.sim.object_pose[:, 0], self.sim.object_vel[:, 0]
+        goal_x, goal_y = self.goal[:, 0] - box[:, 0], self.goal[:, 1] - box[:, 1]
+        distance = torch.sqrt(goal_x * goal_x + goal_y * goal_y).clamp(min=1e-6)
+        cos, sin = (goal_x / distance).unsqueeze(-1), (goal_y / distance).unsqueeze(-1)  # (N, 1)
+        heading = torch.atan2(goal_y, goal_x).unsqueeze(-1)
+        turn = self.cfg.object.symmetry * (box[:, 2:3] - heading)
+        robot_xy = rotate_back(agents[..., 0] - box[:, 0:1], agents[..., 1] - box[:, 1:2], cos, sin)
+        robot_vel = rotate_back(velocity[..., 0], velocity[..., 1], cos, sin)
+        yaw = agents[..., 2] - heading
+        return torch.cat((
+            distance.unsqueeze(-1), turn.cos(), turn.sin(),
+            *rotate_back(box_vel[:, 0:1], box_vel[:, 1:2], cos, sin), box_vel[:, 2:3],
+            *robot_xy, yaw.cos(), yaw.sin(), *robot_vel, velocity[..., 2],
+        ), -1)
+
+    def episode_metrics(self) -> Dict[str, Tensor]:
+        length = self.progress_buf.clamp(min=1)
+        metrics = {
+            "success": self.success.to(torch.float32),
+            "collision": self.exception.to(torch.float32),
+            "final_distance": self.previous_distance,
+            "collaboration": self.episode_sums["together"] / length,
+        }
+        metrics.update({name: value for name, value in self.episode_sums.items() if name != "together"})
+        return metrics
+
+    def reset_where(self, mask: Tensor) -> None:
+        cfg, n = self.cfg, self.num_envs
+        object_pose = torch.zeros(n, 1, 3, device=self.device)
+        object_pose[:, 0, 2] = 2.0 * math.pi * torch.rand(n, device=self.device)
+        agent_pose = self._spawn_robots()
+        low, high = cfg.env.goalDistance
+        distance = low + (high - low) * torch.rand(n, device=self.device)
+        angle = 2.0 * math.pi * torch.rand(n, device=self.device)
+        goal = torch.stack((distance * angle.cos(), distance * angle.sin()), -1)
+        self.goal.copy_(torch.where(mask.unsqueeze(-1), goal, self.goal))
+        self.previous_distance.copy_(torch.where(mask, distance, self.previous_distance))
+        self.success.logical_and_(~mask)
+        self.exception.logical_and_(~mask)
+        self.sim.randomize(mask, cfg.randomize)
+        self.sim.reset(mask, agent_pose, object_pose)
+
+    # -- pieces ------------------------------------------------------------------------------
+
+    def _spawn_robots(self) -> Tensor:
+        """Poses (N, A, 3) on a ring around the box, any heading.
+
+        ``reference`` draws every angle by itself, as MAPush does: one start in 16 is a collision.
+        ``separated`` draws uniformly among the angles at which no footprint, however it is turned,
+        can overlap another or the box.
+        """
+        cfg, n, num_agents = self.cfg, self.num_envs, self.num_agents
+        low, high = cfg.env.spawnRadius
+        angle = 2.0 * math.pi * torch.rand(n, num_agents, device=self.device)
+        if cfg.env.spawn == "separated":
+            low = max(low, self._box_reach() + cfg.robot.reach)
+            high = max(low, high)
+            gap = minimum_gap(cfg.robot.reach, low)
+            spacing = -torch.log(1.0 - torch.rand(n, num_agents, device=self.device))
+            share = spacing / spacing.sum(-1, keepdim=True)  # uniform on the simplex
+            gaps = gap + (2.0 * math.pi - num_agents * gap) * share
+            angle = angle[:, 0:1] + gaps.cumsum(-1)
+        radius = low + (high - low) * torch.rand(n, num_agents, device=self.device)
+        yaw = 2.0 * math.pi * torch.rand(n, num_agents, device=self.device)
+        return torch.stack((radius * angle.cos(), radius * angle.sin(), yaw), -1)
+
+    def _box_reach(self) -> float:
+        return math.hypot(*self.cfg.object.halfExtents[:2])
+
+    def _distances_to_others(self) -> Tensor:
+        """(N, A, A-1)"""
+        xy = self.sim.agent_pose[..., :2]
+        distances = [
+            torch.sqrt(((xy - xy.roll(k, 1)) ** 2).sum(-1)) for k in range(1, self.num_agents)
+        ]
+        return torch.stack(distances, -1) if distances else xy.new_zeros(*xy.shape[:2], 0)
+
+    def _angle(self, angle: Tensor, symmetry: int) -> List[Tensor]:
+        if self.cfg.env.observation == "reference":
+            return [torch.remainder(angle, 2.0 * math.pi)]
+        return [(symmetry * angle).cos(), (symmetry * angle).sin()]
+
+    def _persistent(self) -> Dict[str, Tensor]:
+        named = super()._persistent()
+        named.update(goal=self.goal, previous_distance=self.previous_distance)
+        return named
+
+
+def minimum_gap(reach: float, radius: float) -> float:
+    """Angle on a ring between the centres of two discs of radius ``reach`` that just touch, rad."""
+    return 2.0 * math.asin(min(1.0, reach / radius))

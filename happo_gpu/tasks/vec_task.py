@@ -1,0 +1,178 @@
+"""The base class of tasks: order of events, episode bookkeeping and the masked auto-reset.
+
+Names are those of IsaacGymEnvs. A task writes the hooks; it never resets itself and never sees an
+index list: what happens to some environments happens by mask, on the device.
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Tuple
+
+import torch
+from torch import Tensor
+
+from happo_gpu.sim.base import Sim
+from happo_gpu.types import AgentSpec
+
+
+class VecTask:
+    """N environments, each an episode of at most ``max_episode_length`` control steps.
+
+    One call of :meth:`step` is one decision of the policies: ``decimation`` control steps under one
+    action. An environment that terminates on the way stops earning and is reset at the end.
+
+    Attributes:
+        obs_buf: (N, O) observations of all agents, side by side.
+        states_buf: (N, S) the critic's state.
+        rew_buf: (N, K) reward of the last decision, summed over its control steps.
+        reset_buf: (N,) bool, episodes that ended in the last decision.
+        timeout_buf: (N,) bool, those of them that ran out of time (and did not terminate).
+        progress_buf: (N,) int64, control steps since the start of the episode.
+        extras: ``time_outs``; ``final_states`` (N, S), the critic's state before any reset;
+            ``episode``: metrics (N,) of each environment's episode, of use where ``reset_buf``.
+        finite: (N,) bool, false for good once an observation was not finite.
+    """
+
+    def __init__(
+        self, sim: Sim, agents: List[AgentSpec], num_envs: int, num_states: int, num_values: int,
+        max_episode_length: int, decimation: int, device: torch.device,
+    ) -> None:
+        self.sim, self.agents, self.num_envs, self.device = sim, agents, num_envs, device
+        self.num_states, self.num_values = num_states, num_values
+        self.num_obs = sum(agent.num_obs for agent in agents)
+        self.num_actions = sum(agent.num_actions for agent in agents)
+        self.max_episode_length, self.decimation = max_episode_length, decimation
+
+        n = num_envs
+        self.obs_buf = torch.zeros(n, self.num_obs, device=device)
+        self.states_buf = torch.zeros(n, num_states, device=device)
+        self.final_states = torch.zeros(n, num_states, device=device)
+        self.rew_buf = torch.zeros(n, num_values, device=device)
+        self.reset_buf = torch.zeros(n, dtype=torch.bool, device=device)
+        self.timeout_buf = torch.zeros(n, dtype=torch.bool, device=device)
+        self.terminated_buf = torch.zeros(n, dtype=torch.bool, device=device)
+        self.progress_buf = torch.zeros(n, dtype=torch.int64, device=device)
+        self.episode_return = torch.zeros(n, device=device)  # mean over value heads
+        self.finite = torch.ones(n, dtype=torch.bool, device=device)
+        self.episode_sums: Dict[str, Tensor] = {}  # name -> (N,), summed over an episode, by tasks
+        self.extras: Dict[str, Any] = {}
+        # accelerate.py may replace this with a compiled version of itself.
+        self.after_physics: Callable[[], None] = self.post_physics_step
+
+    # -- hooks that a task writes ------------------------------------------------------------
+
+    def pre_physics_step(self, actions: Tensor) -> None:
+        """Turns actions (N, U) into commands that hold for the whole decision."""
+        raise NotImplementedError
+
+    def physics_step(self) -> None:
+        """Advances the simulator one control period."""
+        raise NotImplementedError
+
+    def post_physics_step(self) -> None:
+        """After each control period: progress, termination and reward, where not yet ended."""
+        alive = ~self.terminated_buf
+        self.progress_buf.add_(alive)
+        reward = self.compute_reward(alive.to(self.rew_buf.dtype))  # (N, K)
+        self.rew_buf.add_(reward)
+
+    def compute_reward(self, alive: Tensor) -> Tensor:
+        """Reward (N, K) of one control period, zero where ``alive`` (N,) is 0; sets terminated_buf."""
+        raise NotImplementedError
+
+    def compute_observations(self) -> Tensor:
+        """Observations of all agents, (N, O)."""
+        raise NotImplementedError
+
+    def compute_states(self) -> Tensor:
+        """The critic's state, (N, S)."""
+        raise NotImplementedError
+
+    def episode_metrics(self) -> Dict[str, Tensor]:
+        """Metrics (N,) of the episode so far, read where it ends."""
+        raise NotImplementedError
+
+    def reset_where(self, mask: Tensor) -> None:
+        """Starts new episodes where mask (N,) is true; touches nothing elsewhere."""
+        raise NotImplementedError
+
+    # -- the order of events -----------------------------------------------------------------
+
+    def reset(self, stagger: bool = False) -> Dict[str, Tensor]:
+        """Starts every environment anew; ``stagger`` spreads their ages over an episode's length."""
+        everything = torch.ones_like(self.reset_buf)
+        self._reset_bookkeeping(everything)
+        self.reset_where(everything)
+        self.finite.fill_(True)
+        if stagger:
+            decisions = self.max_episode_length // self.decimation
+            self.progress_buf.copy_(torch.randint_like(self.progress_buf, decisions) * self.decimation)
+        return self._observe()
+
+    def step(self, actions: Tensor) -> Tuple[Dict[str, Tensor], Tensor, Tensor, Dict[str, Any]]:
+        """Applies actions (N, U) for one decision.
+
+        Returns:
+            ``{"obs", "states"}`` after the resets, rew_buf, reset_buf, extras. All are live buffers:
+            copy what must survive the next step.
+        """
+        self.rew_buf.zero_()
+        self.terminated_buf.zero_()
+        self.pre_physics_step(actions)
+        for _ in range(self.decimation):
+            self.physics_step()
+            self.after_physics()
+        self.episode_return.add_(self.rew_buf.mean(-1))
+        torch.ge(self.progress_buf, self.max_episode_length, out=self.timeout_buf)
+        self.timeout_buf.logical_and_(~self.terminated_buf)
+        torch.logical_or(self.terminated_buf, self.timeout_buf, out=self.reset_buf)
+        self.final_states.copy_(self.compute_states())
+        self.extras = {
+            "time_outs": self.timeout_buf, "final_states": self.final_states, "reset": self.reset_buf,
+            "episode": self._episode(),
+        }
+        self._reset_bookkeeping(self.reset_buf)
+        self.reset_where(self.reset_buf)
+        return self._observe(), self.rew_buf, self.reset_buf, self.extras
+
+    def _episode(self) -> Dict[str, Tensor]:
+        # Cloned: the reset that follows clears the sums in place.
+        metrics = {"return": self.episode_return, "length": self.progress_buf.to(torch.float32)}
+        metrics.update(self.episode_metrics())
+        return {name: value.clone() for name, value in metrics.items()}
+
+    def _reset_bookkeeping(self, mask: Tensor) -> None:
+        keep = ~mask
+        self.progress_buf.mul_(keep)
+        self.episode_return.mul_(keep)
+        for value in self.episode_sums.values():
+            value.mul_(keep)
+
+    def _observe(self) -> Dict[str, Tensor]:
+        self.obs_buf.copy_(self.compute_observations())
+        self.states_buf.copy_(self.compute_states())
+        self.finite.logical_and_(torch.isfinite(self.obs_buf).all(-1))
+        return {"obs": self.obs_buf, "states": self.states_buf}
+
+    # -- checkpoint --------------------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Everything that a bit-equal continuation needs, as clones."""
+        tensors = {"obs_buf": self.obs_buf, "states_buf": self.states_buf}
+        tensors.update(self._persistent())
+        return {
+            "buffers": {name: value.clone() for name, value in tensors.items()},
+            "sim": {name: value.clone() for name, value in self.sim.state_dict().items()},
+        }
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        tensors = {"obs_buf": self.obs_buf, "states_buf": self.states_buf}
+        tensors.update(self._persistent())
+        for name, value in tensors.items():
+            value.copy_(state["buffers"][name])
+        self.sim.load_state_dict(state["sim"])
+
+    def _persistent(self) -> Dict[str, Tensor]:
+        """Tensors besides the simulator's that outlive a step; a task adds its own."""
+        named = {"progress_buf": self.progress_buf, "episode_return": self.episode_return, "finite": self.finite}
+        named.update({"sums/" + name: value for name, value in self.episode_sums.items()})
+        return named

@@ -1,0 +1,158 @@
+"""The loop: collect, update, log, evaluate, save."""
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import torch
+
+from happo_gpu import checkpoint
+from happo_gpu.config import TrainConfig
+from happo_gpu.data.collect import collect
+from happo_gpu.data.rollout import Rollout
+from happo_gpu.evaluate import evaluate
+from happo_gpu.log import EpisodeMeans, Logger, PhaseTimer, to_host
+
+EVALUATION_SEED = 20_000  # fixed, so that evaluations of a run face the same starts and goals
+
+
+class NonFinite(RuntimeError):
+    """A simulator or policy produced a value that is not finite."""
+
+
+class Trainer:
+    """Runs a learner on a task for ``cfg.max_iterations`` iterations.
+
+    Everything that decides the numbers of iteration i + 1 is in :meth:`state_dict` after iteration
+    i, so that a run which is killed and resumed equals one that never stopped, bit for bit.
+    """
+
+    def __init__(
+        self, task, eval_task, learner, rollout: Rollout, logger: Logger, cfg: TrainConfig, run_dir: Path, name: str,
+    ) -> None:
+        self.task, self.eval_task, self.learner, self.rollout = task, eval_task, learner, rollout
+        self.logger, self.cfg, self.run_dir, self.name = logger, cfg, run_dir, name
+        self.epoch, self.frames, self.train_seconds, self.best = 0, 0, 0.0, float("-inf")
+        self.last_return = 0.0
+        self.frames_per_epoch = rollout.num_steps * rollout.num_envs * task.decimation
+        self._episodes, self._timer = EpisodeMeans(), PhaseTimer(task.device)
+        self._stop: Optional[int] = None
+
+    def run(self) -> None:
+        """Trains to the end, or until a signal asks to stop; saves in both cases."""
+        previous = {sig: signal.signal(sig, self._ask_to_stop) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self.epoch < self.cfg.max_iterations and self._stop is None:
+                stats = self.iterate()
+                self._after_iteration(stats)
+            self._save_last()
+        finally:
+            for sig, handler in previous.items():
+                signal.signal(sig, handler)
+        print("MAX EPOCHS NUM!" if self._stop is None else "stopped by a signal; resume with resume="
+              + str(self.run_dir), flush=True)
+
+    def iterate(self) -> Dict[str, torch.Tensor]:
+        """One iteration, entirely on the device; returns 0-d statistics that nobody has read yet."""
+        self.learner.set_progress(self.epoch / self.cfg.max_iterations)
+        self._timer.start()
+        collect(self.task, self.learner.act, self.rollout, [self._episodes.add], self._timer.lap)
+        stats = self.learner.update(self.rollout)
+        self._timer.lap("update")
+        self.epoch += 1
+        self.frames += self.frames_per_epoch
+        return stats
+
+    # -- what follows an iteration, each at its own cadence ------------------------------------
+
+    def _after_iteration(self, stats: Dict[str, torch.Tensor]) -> None:
+        if self._due(self.cfg.log_every) or self._stop is not None:
+            self._log(stats)
+        if self._due(self.cfg.eval_every):
+            self._evaluate()
+        if self._due(self.cfg.save_every) and self.epoch < self.cfg.max_iterations:
+            self._save_last()
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.max_iterations)
+
+    def _log(self, stats: Dict[str, torch.Tensor]) -> None:
+        values = to_host({**stats, "finite": self.task.finite.all()})
+        if not values.pop("finite"):
+            raise NonFinite(self._describe_non_finite())
+        episodes = self._episodes.take()
+        if "return" in episodes:
+            self.last_return = episodes["return"]
+        seconds = self._timer.take()
+        spent = sum(seconds.values())
+        self.train_seconds += spent
+        frames = self._frames_since_log()
+        step, inference = seconds["step"], seconds["step"] + seconds["inference"]
+        record = {
+            "epoch": self.epoch, "max_epochs": self.cfg.max_iterations, "frames": self.frames,
+            "train_seconds": self.train_seconds, "wall_time": time.time(),
+            "performance/step_fps": frames / step,
+            "performance/step_inference_fps": frames / inference,
+            "performance/step_inference_rl_update_fps": frames / spent,
+            "performance/agent_steps_per_s": frames * len(self.task.agents) / spent,
+            "performance/decisions_per_s": frames / self.task.decimation / spent,
+            "performance/step_time": step, "performance/step_inference_time": inference,
+            "performance/rl_update_time": seconds["update"],
+            "info/epochs": self.epoch, "info/last_lr": self.learner.actor_optimizers[0].param_groups[0]["lr"],
+            "info/e_clip": self.learner.cfg.clip_param,
+            **values, **{f"Episode/{key}": value for key, value in episodes.items()},
+        }
+        self.logger.iteration(record)
+
+    def _frames_since_log(self) -> int:
+        epochs = self.epoch - getattr(self, "_logged_epoch", self._first_epoch)
+        self._logged_epoch = self.epoch
+        return epochs * self.frames_per_epoch
+
+    _first_epoch = 0
+
+    def _describe_non_finite(self) -> str:
+        bad = (~self.task.finite).nonzero().flatten().tolist()
+        return (
+            f"non-finite observations by iteration {self.epoch} in {len(bad)} environments, first: {bad[:5]}; "
+            f"the last good checkpoint is {checkpoint.latest(self.run_dir)}"
+        )
+
+    def _evaluate(self) -> None:
+        result = evaluate(self.eval_task, self.learner.act_deterministic, EVALUATION_SEED)
+        result.update(epoch=self.epoch, frames=self.frames, train_seconds=self.train_seconds)
+        self.logger.evaluation(result)
+        score = (result["success_rate"], -result["finished_time"])
+        if self.best == float("-inf") or score > tuple(self.best):
+            self.best = list(score)
+            print(f"saving next best rewards: {result['mean_return']:.3f}", flush=True)
+            checkpoint.save(self.run_dir / "nn" / f"{self.name}.pth", self.state_dict())
+
+    def _save_last(self) -> None:
+        name = f"last_{self.name}_ep_{self.epoch}_rew_{self.last_return:.2f}.pth"
+        checkpoint.save(self.run_dir / "nn" / name, self.state_dict())
+
+    def _ask_to_stop(self, signum: int, frame: Any) -> None:
+        if self._stop is not None:
+            raise KeyboardInterrupt
+        self._stop = signum
+        print("\nstopping after this iteration (again: at once)", flush=True)
+
+    # -- checkpoint ----------------------------------------------------------------------------
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {
+            "learner": self.learner.state_dict(), "task": self.task.state_dict(),
+            "epoch": self.epoch, "frames": self.frames, "train_seconds": self.train_seconds,
+            "best": self.best, "last_return": self.last_return, "rng": checkpoint.rng_state(self.task.device),
+        }
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        self.task.load_state_dict(state["task"])
+        for key in ("epoch", "frames", "train_seconds", "best", "last_return"):
+            setattr(self, key, state[key])
+        self._first_epoch = self.epoch
+        checkpoint.set_rng_state(state["rng"], self.task.device)
