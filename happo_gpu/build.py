@@ -89,10 +89,19 @@ def build_trainer(
     )
     logger = Logger(run_dir, state["frames"] if state else 0)
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name)
+    for each in (task, eval_task):
+        _warm_up(each)
     task.reset(stagger=cfg.task.env.staggerEpisodes)
     if state:
         trainer.load_state_dict(state)
     return trainer
+
+
+def _warm_up(task) -> None:
+    """Compiles, or loads compiled code, before any clock of training runs; draws no random number."""
+    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []), torch.no_grad():
+        task.reset()
+        task.step(torch.zeros(task.num_envs, task.num_actions, device=task.device))
 
 
 def build_for_test(cfg: Config, device: torch.device, seed: int) -> Tuple[object, OnPolicyLearner]:

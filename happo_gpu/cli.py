@@ -25,7 +25,10 @@ def main() -> None:
 
     @hydra.main(version_base="1.2", config_path=str(CFG_DIR), config_name="config")
     def run(composed: DictConfig) -> None:
-        _run(composed)
+        try:  # inside Hydra's job, or it would add lines of its own
+            _run(composed)
+        except ConfigError as error:
+            _fail(str(error))
 
     try:
         _check_overrides(sys.argv[1:])
@@ -33,7 +36,7 @@ def main() -> None:
     except ConfigError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(" ".join(str(error).split()))
+        _fail("cannot read the command line: " + " ".join(str(error).split()))
 
 
 def _fail(message: str) -> None:
@@ -129,7 +132,7 @@ def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
         raw["seed"] = seed
         (run_dir / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     print(f"Started to train: {cfg.task.env.numEnvs} environments, {trainer.frames_per_epoch} frames an epoch, "
-          f"start-up {time.perf_counter() - _START:.1f} s before compilation", flush=True)
+          f"start-up {time.perf_counter() - _START:.1f} s", flush=True)
     try:
         trainer.run()
     except NonFinite as error:

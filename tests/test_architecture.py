@@ -1,0 +1,105 @@
+"""The import layers and fences of the design: who may know whom."""
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Dict, List, Set, Tuple
+
+import pytest
+
+import happo_gpu
+
+PACKAGE = Path(happo_gpu.__file__).parent
+# module prefix -> prefixes of happo_gpu that it may import, besides its own package
+BASE = {"config", "types", "geometry"}
+LAYERS: List[Tuple[str, Set[str]]] = [
+    ("config", set()), ("types", set()), ("geometry", set()),
+    ("sim", BASE), ("nets", BASE), ("distributed", BASE), ("accelerate", BASE),
+    ("tasks", BASE | {"sim.base"}),
+    ("data", BASE),
+    ("algo", BASE | {"nets", "data", "distributed"}),
+    ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
+    ("trainer", BASE | {"checkpoint", "evaluate", "log", "data"}),
+    ("build", {""}), ("cli", {""}),
+]
+FENCES: Dict[str, Set[str]] = {
+    "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},
+    "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
+}
+HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "sim.mujoco"}
+
+
+def modules() -> List[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).replace(".__init__", "").replace("__init__", "")
+
+
+def within(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".") or prefix == ""
+
+
+def imports_of(tree: ast.AST) -> Set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def forbidden_imports(module: str, tree: ast.AST) -> List[str]:
+    allowed = next((deps for prefix, deps in LAYERS if within(module, prefix)), None)
+    if allowed is None:
+        return [] if not module else [f"{module} has no layer in this test"]
+    own = module.split(".")[0]
+    inside = [name[len("happo_gpu."):] for name in imports_of(tree) if name.startswith("happo_gpu.")]
+    return [name for name in inside if not within(name, own) and not any(within(name, dep) for dep in allowed)]
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_point_downward_only(path):
+    assert forbidden_imports(name_of(path), ast.parse(path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_fenced_words_stay_behind_their_fence(path):
+    tree, module = ast.parse(path.read_text()), name_of(path)
+    used = {dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | imports_of(tree)
+    for word, owners in FENCES.items():
+        if any(name == word or name.startswith(word + ".") for name in used):
+            assert module in owners, f"{word} in {module}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_the_host_is_asked_only_where_numbers_leave_the_device(path):
+    module = name_of(path)
+    if any(within(module, owner) for owner in MAY_SYNCHRONISE):
+        return
+    calls = {node.func.attr for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
+    assert not calls & HOST, f"{module} calls {sorted(calls & HOST)}"
+
+
+def test_the_rules_do_catch_a_breach():
+    assert forbidden_imports("algo.sgd", ast.parse("from happo_gpu.tasks.push import Go1Push"))
+    assert forbidden_imports("tasks.push", ast.parse("from happo_gpu.sim.planar import PlanarSim"))
+    assert not forbidden_imports("tasks.push", ast.parse("from happo_gpu.sim.base import Sim"))
+
+
+def test_importing_the_package_and_its_config_does_not_import_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, happo_gpu, happo_gpu.config, happo_gpu.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=str(PACKAGE.parent)).returncode == 0
