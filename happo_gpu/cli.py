@@ -89,10 +89,12 @@ def _run(composed: Any) -> None:
     from omegaconf import OmegaConf
 
     raw = OmegaConf.to_container(composed, resolve=True)
+    run_dir = None
     if raw["resume"]:
         run_dir, raw = _resumed(raw)
-    else:
-        run_dir = None
+    elif raw["test"] and raw["checkpoint"]:
+        saved = _run_of(_from_here(raw["checkpoint"])) / "config.yaml"
+        raw = _on_top_of(saved, raw) if saved.is_file() else raw
     from happo_gpu.config import parse
 
     cfg = parse(raw)
@@ -162,8 +164,7 @@ def _test(cfg: Any) -> None:
     print(evaluate.report(result), flush=True)
     result.update(checkpoint=str(cfg.checkpoint), task=cfg.task.name, sim=cfg.sim.name, seed=seed,
                   spawn=cfg.task.env.spawn)
-    home = path.parent.parent if path.parent.name == "nn" else path.parent
-    evaluate.write(home / "evaluation.json", result)
+    evaluate.write(_run_of(path) / "evaluation.json", result)
 
 
 def _new_run_dir(cfg: Any) -> Path:
@@ -179,10 +180,8 @@ def _new_run_dir(cfg: Any) -> Path:
 
 
 def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
-    """The run directory to continue and its own config, with what was typed on top."""
+    """The run directory to continue (None: start one) and its config with what was typed on top."""
     import yaml
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     from happo_gpu.config import ConfigError
 
@@ -196,15 +195,35 @@ def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
         run_dir = _from_here(raw["resume"])
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError(f"resume={raw['resume']}: no run there (config.yaml is missing); give a directory under runs/, or auto")
-    saved = OmegaConf.create(yaml.safe_load((run_dir / "config.yaml").read_text()))
-    for override in HydraConfig.get().overrides.task:
-        key, _ = _split(override.lstrip("+"))
-        if key in ("task", "sim", "algo"):
-            if raw[key]["name"] != saved[key]["name"]:
-                raise ConfigError(f"{override}: the run in {run_dir} has {key}={saved[key]['name']}; start a new run to change it")
-        elif key != "train":
-            OmegaConf.update(saved, key, OmegaConf.select(OmegaConf.create(raw), key))
-    return run_dir, OmegaConf.to_container(saved)
+    merged = _on_top_of(run_dir / "config.yaml", raw)
+    saved = yaml.safe_load((run_dir / "config.yaml").read_text())
+    for key in ("task", "sim", "algo"):
+        if merged[key]["name"] != saved[key]["name"]:
+            raise ConfigError(f"{key}={merged[key]['name']}: the run in {run_dir} has {key}={saved[key]['name']}; "
+                              "start a new run to change it")
+    return run_dir, merged
+
+
+def _on_top_of(path: Path, raw: Dict[str, Any]) -> Dict[str, Any]:
+    """A run's saved config with what was typed now on top; a group typed by another name replaces its own."""
+    import yaml
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    merged, typed = OmegaConf.create(yaml.safe_load(path.read_text())), OmegaConf.create(raw)
+    keys = [_split(override.lstrip("+"))[0] for override in HydraConfig.get().overrides.task]
+    for key in ("task", "sim", "algo"):
+        if key in keys and typed[key].name != merged[key].name:
+            merged[key] = typed[key]
+    for key in keys:
+        if key not in GROUPS:
+            OmegaConf.update(merged, key, OmegaConf.select(typed, key))
+    return OmegaConf.to_container(merged)
+
+
+def _run_of(checkpoint: Path) -> Path:
+    """The run directory of runs/<run>/nn/<name>.pth."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "nn" else checkpoint.parent
 
 
 def _from_here(path: str) -> Path:

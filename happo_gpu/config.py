@@ -255,7 +255,18 @@ def parse(raw: Mapping[str, Any]) -> Config:
     config = _build(Config, raw, "")
     config = _apply_root_overrides(config)
     config.task.check()
+    _check_algo(config)
     return config
+
+
+def _check_algo(config: Config) -> None:
+    algo, samples = config.algo, config.algo.episode_length * config.task.env.numEnvs
+    if algo.model.share_param and algo.compound_factor:
+        raise ConfigError("algo.model.share_param=true with algo.compound_factor=true: HAPPO's agents have "
+                          "actors of their own; write algo=MAPPO to share one")
+    for key in ("actor_num_mini_batch", "critic_num_mini_batch"):
+        if getattr(algo, key) > samples:
+            raise ConfigError(f"algo.{key}={getattr(algo, key)} is more than the {samples} samples of an iteration")
 
 
 def _apply_root_overrides(config: Config) -> Config:

@@ -11,7 +11,7 @@ from happo_gpu.algo.critic_update import update_critic
 from happo_gpu.algo.sequential import update_actors
 from happo_gpu.algo.sgd import ActorBatch, ppo_step
 from happo_gpu.algo.surrogate import normalize_advantage
-from happo_gpu.config import AlgoConfig
+from happo_gpu.config import AlgoConfig, ConfigError
 from happo_gpu.data.returns import gae
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.nets.actor import GaussianActor
@@ -32,6 +32,9 @@ class OnPolicyLearner:
         device: torch.device, seed: int,
     ) -> None:
         self.agents, self.cfg, self.num_values = list(agents), cfg, num_values
+        if cfg.model.share_param and len({(a.num_obs, a.num_actions) for a in agents}) > 1:
+            raise ConfigError("algo.model.share_param=true: the agents' observations or actions differ in size; "
+                              "write algo.model.share_param=false")
         # groups[j]: the agents that actor j drives.
         everyone = list(range(len(agents)))
         self.groups = [everyone] if cfg.model.share_param else [[a] for a in everyone]

@@ -11,7 +11,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from happo_gpu.config import PushConfig
+from happo_gpu.config import ConfigError, PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
 from happo_gpu.tasks.vec_task import VecTask
@@ -79,6 +79,9 @@ class Go1Push(VecTask):
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
         self.cfg, self.num_agents = cfg, num_agents
+        if env.spawn == "separated" and num_agents * self._minimum_gap() >= 2.0 * math.pi:
+            raise ConfigError(f"task.numAgents={num_agents} robots do not fit on a ring of {env.spawnRadius[0]} m; "
+                              "raise task.env.spawnRadius")
         half_x, half_y = cfg.object.halfExtents[:2]
         self._polygon = [(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y)]
         self._command_limit = torch.tensor(env.commandLimit, device=device)  # (3,)
@@ -218,9 +221,8 @@ class Go1Push(VecTask):
         low, high = cfg.env.spawnRadius
         angle = 2.0 * math.pi * torch.rand(n, num_agents, device=self.device)
         if cfg.env.spawn == "separated":
-            low = max(low, self._box_reach() + cfg.robot.reach)
+            low, gap = self._ring(), self._minimum_gap()
             high = max(low, high)
-            gap = minimum_gap(cfg.robot.reach, low)
             spacing = -torch.log(1.0 - torch.rand(n, num_agents, device=self.device))
             share = spacing / spacing.sum(-1, keepdim=True)  # uniform on the simplex
             gaps = gap + (2.0 * math.pi - num_agents * gap) * share
@@ -229,8 +231,13 @@ class Go1Push(VecTask):
         yaw = 2.0 * math.pi * torch.rand(n, num_agents, device=self.device)
         return torch.stack((radius * angle.cos(), radius * angle.sin(), yaw), -1)
 
-    def _box_reach(self) -> float:
-        return math.hypot(*self.cfg.object.halfExtents[:2])
+    def _ring(self) -> float:
+        """Smallest spawn radius at which no robot, however turned, reaches the box, m."""
+        return max(self.cfg.env.spawnRadius[0], math.hypot(*self.cfg.object.halfExtents[:2]) + self.cfg.robot.reach)
+
+    def _minimum_gap(self) -> float:
+        """Angle on that ring between the centres of two robots whose reaches just touch, rad."""
+        return 2.0 * math.asin(min(1.0, self.cfg.robot.reach / self._ring()))
 
     def _distances_to_others(self) -> Tensor:
         """(N, A, A-1)"""
@@ -250,7 +257,3 @@ class Go1Push(VecTask):
         named.update(goal=self.goal, previous_distance=self.previous_distance)
         return named
 
-
-def minimum_gap(reach: float, radius: float) -> float:
-    """Angle on a ring between the centres of two discs of radius ``reach`` that just touch, rad."""
-    return 2.0 * math.asin(min(1.0, reach / radius))

@@ -1,0 +1,99 @@
+"""Seconds of training to 90, 95 and 98 % success, over seeds: the table of the README.
+
+    python benchmarks/time_to_success.py --seeds 1 2 3 4 5 --num-envs 4096 1024
+
+Runs the main command in a process of its own for every seed and size, reads its metrics.jsonl and
+writes benchmarks/results/time_to_success.json. Success is measured by the run's own evaluations: the
+first episodes of 1,000 environments, deterministic policy, separated spawn. Training seconds leave
+out start-up (imports, compilation) and evaluation, which are given beside them.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LEVELS = (0.90, 0.95, 0.98)
+
+
+def run(num_envs: int, seed: int, extra: list) -> dict:
+    """One training run; its figures."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [sys.executable, str(ROOT / "train.py"), "task=Go1Push", "algo=HAPPO", f"num_envs={num_envs}",
+                   f"seed={seed}", *extra]
+        started = time.perf_counter()
+        with open(Path(home) / "console.txt", "w") as console:
+            process = subprocess.Popen(command, cwd=home, stdout=console, stderr=subprocess.STDOUT)
+            _, status, usage = os.wait4(process.pid, 0)  # this child's own peak memory
+        wall = time.perf_counter() - started
+        text = (Path(home) / "console.txt").read_text()
+        if status:
+            raise SystemExit(f"{' '.join(command)} failed:\n{text[-2000:]}")
+        (metrics,) = Path(home).glob("runs/*/metrics.jsonl")
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
+    iterations = [line for line in lines if "epoch" in line]
+    return {
+        "num_envs": num_envs, "seed": seed,
+        **{f"seconds_to_{round(100 * level)}": first_at(evaluations, level) for level in LEVELS},
+        "final_success_rate": evaluations[-1]["success_rate"],
+        "final_ci95": evaluations[-1]["success_rate_ci95"],
+        "final_finished_time": evaluations[-1]["finished_time"],
+        "final_collision_rate": evaluations[-1]["collision_rate"],
+        "train_seconds": iterations[-1]["train_seconds"], "frames": iterations[-1]["frames"],
+        "start_up_seconds": float(re.search(r"start-up ([\d.]+) s", text).group(1)),
+        "wall_seconds": wall, "peak_memory_mb": usage.ru_maxrss / 1024,
+        "curve": [[e["train_seconds"], e["frames"], e["success_rate"]] for e in evaluations],
+    }
+
+
+def first_at(evaluations: list, level: float):
+    """Training seconds at the first evaluation at or above a success rate, None if there was none."""
+    return next((e["train_seconds"] for e in evaluations if e["success_rate"] >= level), None)
+
+
+def show(rows: list) -> None:
+    columns = ("num_envs", "seed", "seconds_to_90", "seconds_to_95", "seconds_to_98", "final_success_rate",
+               "train_seconds", "start_up_seconds", "peak_memory_mb")
+    print("  ".join(f"{name:>18}" for name in columns))
+    for row in rows:
+        cells = ("-" if row[name] is None else f"{row[name]:.3f}" if name == "final_success_rate" else f"{row[name]:.0f}"
+                 for name in columns)
+        print("  ".join(f"{cell:>18}" for cell in cells), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--num-envs", type=int, nargs="+", default=[4096, 1024])
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "time_to_success.json")
+    arguments, extra = parser.parse_known_args()
+    rows = []
+    for num_envs in arguments.num_envs:
+        for seed in arguments.seeds:
+            rows.append(run(num_envs, seed, extra))
+            show(rows[-1:])
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(json.dumps({"machine": machine(), "overrides": extra, "runs": rows}, indent=1) + "\n")
+    print()
+    show(rows)
+
+
+def machine() -> dict:
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {"cpus": os.cpu_count(), "processor": platform.machine(), "gpu": gpu, "torch": torch.__version__,
+            "python": platform.python_version()}
+
+
+if __name__ == "__main__":
+    main()
