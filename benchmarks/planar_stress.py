@@ -32,7 +32,7 @@ LIMITS = {  # what a calm simulator keeps: an unfixed prototype reached 6.5 m/s,
     "box_speed": 1.5,  # m/s
     "box_yaw_rate": 3.0,  # rad/s
     "robot_speed": 1.5,  # m/s; the servo alone asks for at most 1.06
-    "penetration": 0.03,  # m
+    "penetration": 0.05,  # m; a resting push alone sags by 1 to 4 cm, since mass_split softens contacts
 }
 SPAWN_RADIUS = (1.25, 1.45)  # m; outside the box's corners with the footprint's reach of 0.38
 HOLD = 25  # control steps that a bang-bang command lasts at most

@@ -151,6 +151,7 @@ class PlanarConfig:
     rear: float = field()  # m
     radius: float = positive()  # m
     torsion_radius: float = positive()  # m
+    friction_share: float = between(0.0, 1.0)
     contact_stiffness: float = positive()  # N/m
     contact_damping: float = non_negative()  # N s/m
     tangent_damping: float = non_negative()  # N s/m

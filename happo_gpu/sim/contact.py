@@ -147,10 +147,11 @@ def contact_force(
     rate_n, rate_t = law.damping + dt * k, law.tangent_damping + dt * k
     normal = (k * contact.depth - rate_n * v_normal) / (1.0 + dt * rate_n * split * compliance_n)
     normal = torch.where(touching, normal.clamp(min=0.0), 0.0)
-    tangent = -(k * stretch + rate_t * v_tangent) / (1.0 + dt * rate_t * split * compliance_t)
+    yield_t = 1.0 + dt * rate_t * split * compliance_t
+    tangent = -(k * stretch + rate_t * v_tangent) / yield_t
     limit = friction * normal
     tangent = torch.minimum(torch.maximum(tangent, -limit), limit)
-    slack = limit / k
+    slack = limit * yield_t / k  # the stretch at which a resting spring bears the whole limit
     stretch = torch.minimum(torch.maximum(stretch + dt * v_tangent, -slack), slack)
 
     force_x, force_y = normal * nx - tangent * ny, normal * ny + tangent * nx

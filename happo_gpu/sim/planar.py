@@ -104,7 +104,7 @@ class PlanarSim(Sim):
             "object_inertia": fill([box.inertia])[0],
             "object_friction": fill([box.friction])[0],
             "torsion_radius": fill([cfg.torsion_radius])[0],
-            "contact_friction": fill([scene.contact_friction])[0],
+            "contact_friction": fill([scene.contact_friction * cfg.friction_share])[0],
         }
 
     # -- Sim ---------------------------------------------------------------------------------
