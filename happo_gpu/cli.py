@@ -205,12 +205,16 @@ def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
 
 
 def _on_top_of(path: Path, raw: Dict[str, Any]) -> Dict[str, Any]:
-    """A run's saved config with what was typed now on top; a group typed by another name replaces its own."""
+    """A run's saved config with what was typed now on top; a group typed by another name replaces its own.
+
+    A key that is newer than the run takes its default.
+    """
     import yaml
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    merged, typed = OmegaConf.create(yaml.safe_load(path.read_text())), OmegaConf.create(raw)
+    typed = OmegaConf.create(raw)
+    merged = OmegaConf.merge(typed, OmegaConf.create(yaml.safe_load(path.read_text())))
     keys = [_split(override.lstrip("+"))[0] for override in HydraConfig.get().overrides.task]
     for key in ("task", "sim", "algo"):
         if key in keys and typed[key].name != merged[key].name:

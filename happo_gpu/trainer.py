@@ -68,8 +68,9 @@ class Trainer:
     # -- what follows an iteration, each at its own cadence ------------------------------------
 
     def _after_iteration(self, stats: Dict[str, torch.Tensor]) -> None:
-        if self._due(self.cfg.log_every) or self._stop is not None:
-            self._log(stats)
+        cadences = (self.cfg.log_every, self.cfg.eval_every, self.cfg.save_every)
+        if any(self._due(every) for every in cadences) or self._stop is not None:
+            self._log(stats)  # what is evaluated or saved has its seconds counted
         if self._due(self.cfg.eval_every):
             self._evaluate()
         if self._due(self.cfg.save_every) and self.epoch < self.cfg.max_iterations:

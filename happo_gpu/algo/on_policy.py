@@ -154,6 +154,8 @@ class OnPolicyLearner:
 
     def load_state_dict(self, state: Dict[str, Any], weights_only: bool = False) -> None:
         """Restores everything, or with ``weights_only`` what acting needs."""
+        if len(state["actors"]) != len(self.actors):
+            raise RuntimeError(f"{len(state['actors'])} actors in the checkpoint, {len(self.actors)} here")
         for actor, saved in zip(self.actors, state["actors"]):
             actor.load_state_dict(saved)
         self.critic.load_state_dict(state["critic"])

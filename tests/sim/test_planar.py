@@ -95,6 +95,16 @@ def test_trimmed_robot_reaches_its_command_in_its_own_heading_frame():
     torch.testing.assert_close(body_velocity(sim), commands, atol=0.01, rtol=0)
 
 
+def test_trim_follows_a_reference_model_and_so_does_not_overshoot_a_step():
+    sim = make_sim(3, agents=1, **STILL)
+    place(sim, far_apart(3))
+    step, peak = 0.5 * torch.eye(3).unsqueeze(1), torch.zeros(3)  # one axis a world
+    for _ in range(60):
+        sim.step(step)
+        peak = torch.maximum(peak, body_velocity(sim)[:, 0].diagonal())
+    assert 0.48 < peak.min() and peak.max() < 0.515  # an integral of (command - velocity) peaks at 0.55
+
+
 def test_gait_sways_a_walking_robot_at_its_frequency_and_by_a_random_phase():
     sim = make_sim(7, agents=1, trim_rate=0.0)
     place(sim, far_apart(7))
@@ -147,7 +157,8 @@ def test_feet_push_at_most_their_traction_ellipse_and_torque_limit():
 AWAY = (9.0, 9.0, 0.0)
 MEASURED = [  # robots, box mass kg, friction, full-body speed m/s at 0.5 m/s commanded, no trim
     (1, 4.0, 0.5, 0.251), (2, 4.0, 0.5, 0.387), (1, 1.0, 0.5, 0.446), (1, 2.0, 0.5, 0.375), (1, 8.0, 0.5, 0.053),
-    (2, 8.0, 0.5, 0.263), (2, 2.0, 0.5, 0.451), (1, 4.0, 0.2, 0.420), (1, 4.0, 0.7, 0.132), (2, 4.0, 0.7, 0.319), (2, 4.0, 0.3, 0.443),
+    (2, 8.0, 0.5, 0.263), (2, 2.0, 0.5, 0.451), (1, 4.0, 0.2, 0.420), (1, 4.0, 0.7, 0.132), (2, 4.0, 0.7, 0.319),
+    (2, 4.0, 0.3, 0.443),
 ]
 
 
@@ -187,6 +198,23 @@ def test_robot_stalls_at_a_box_that_grips_the_ground_harder_than_its_feet():
     speed = sim.object_vel[:, 0, :2].norm(dim=-1)
     assert speed[::2].tolist() == [0.0] * 3  # at rest exactly
     assert bool((speed[1::2] > 0.02).all())
+
+
+def test_robot_leaning_on_a_box_is_held_by_its_share_of_the_friction_cone():
+    sim = make_sim(3, agents=1, dead_zone=0.0, gain=1.0, friction=100.0, friction_share=0.8, **RAW)
+    place(sim, [(0.5 * (0.233 - 0.08), -HALF - 0.149, 0.0)])
+    run(sim, [0.0, 40.0 / 87.0, 0.0], 0.5)  # its flank presses with 40 N: at most 0.775 * 0.8 * 40 = 24.8 N along it
+    run(sim, [[[load / 95.0, 40.0 / 87.0, 0.0]] for load in (10.0, 20.0, 28.0)], 0.4)
+    slip = sim.agent_vel[:, 0, 0]
+    assert slip[:2].abs().max() < 1e-3 and slip[2] > 0.01
+
+
+def test_trim_adds_no_more_than_its_limit_to_a_stalled_command():
+    sim = make_sim(2, agents=1, **STILL)
+    sim.params["object_friction"].copy_(torch.tensor([57.0, 50.0]) / (MASS * GRAVITY))
+    place(sim, [BEHIND])
+    run(sim, [0.3, 0.0, 0.0], 2.0)  # 95 N s/m * 0.94 * (0.3 + 0.3) m/s = 53.6 N
+    assert sim.object_pose[0, 0, 0] < 0.001 and sim.object_vel[1, 0, 0] > 0.02
 
 
 def test_robot_off_the_middle_turns_the_box_to_its_other_side():
@@ -238,7 +266,8 @@ def four_views() -> PlanarSim:
     sim.params["robot_mass"].copy_(torch.stack([mass, mass, mass, mass[order]], 1))
     place(sim, torch.stack([robots, robots * mirror, turned(robots), robots[order]]),
           torch.stack([box, box * mirror, turned(box), box]))
-    for command in ([(0.5, 0.1, 0.2), (0.45, 0.0, -0.3), (0.4, 0.3, 0.5)], [(0.3, -0.5, 0.0), (0.4, 0.5, 0.0), (0.5, 0.0, -0.5)]):
+    for command in ([(0.5, 0.1, 0.2), (0.45, 0.0, -0.3), (0.4, 0.3, 0.5)],
+                    [(0.3, -0.5, 0.0), (0.4, 0.5, 0.0), (0.5, 0.0, -0.5)]):
         command = torch.tensor(command)
         run(sim, torch.stack([command, command * mirror, command, command[order]]), 1.0)
     return sim
@@ -290,7 +319,7 @@ def test_free_bodies_keep_momentum_and_lose_energy_when_they_collide():
     momentum, energy = totals()
     run(sim, [0.0, 0.0, 0.0], 0.6)
     after, energy_after = totals()
-    torch.testing.assert_close(after, momentum, atol=5e-3, rtol=0)
+    torch.testing.assert_close(after, momentum, atol=5e-4, rtol=0)
     assert bool((energy_after < 0.95 * energy).all()) and bool((sim.object_vel[:, 0, :2].norm(dim=-1) > 0.05).all())
 
 
@@ -300,9 +329,10 @@ def test_free_bodies_keep_momentum_and_lose_energy_when_they_collide():
 def jammed(num_envs: int = 7, agents: int = 3, periods: int = 25, **changes) -> PlanarSim:
     """Robots that press on the box and on each other, so that no part of the state is zero."""
     sim = make_sim(num_envs, agents, **changes)
-    robots = [(-0.9, 0.16, -0.3), (-0.9, -0.16, 0.3), (-1.35, 0.0, 0.0)]
+    robots = [(-0.9, 0.15, 0.0), (-0.9, -0.15, 0.0), (-1.48, 0.0, 0.0)]
     place(sim, torch.tensor(robots[:agents]) + 0.005 * torch.randn(num_envs, agents, 3), 0.01 * torch.randn(num_envs, 3))
-    run(sim, torch.tensor([0.5, 0.0, 0.1]) + 0.01 * torch.randn(num_envs, agents, 3), periods * sim.dt)
+    inward = torch.tensor([(0.3, -0.4, 0.1), (0.3, 0.4, -0.1), (0.9, 0.0, 0.1)])[:agents]
+    run(sim, inward + 0.01 * torch.randn(num_envs, agents, 3), periods * sim.dt)
     return sim
 
 
@@ -315,6 +345,7 @@ def test_masked_reset_touches_only_the_masked_rows_of_every_state_tensor():
     mask = torch.tensor([n in (2, 5) for n in range(7)])
     before, addresses = snapshot(sim), {name: value.data_ptr() for name, value in sim.state_dict().items()}
     assert all(value[..., mask].any() for value in before.values()), "the scene leaves a tensor untried"
+    assert bool(before["stretch_pair"].abs().amax((1, 2)).gt(0.0).all()), "a pair of robots is not in contact"
     robots, boxes = torch.randn(7, 3, 3), torch.randn(7, 1, 3)
     sim.reset(mask, robots, boxes)
     for name, value in sim.state_dict().items():
@@ -452,20 +483,25 @@ def box_gap(sim: PlanarSim) -> torch.Tensor:
 
 
 def test_robots_driven_at_each_other_never_pass_through():
-    sim = make_sim(7)
+    sim, pairs = make_sim(7, agents=3), [(0, 1), (1, 2), (0, 2)]
+    idle, first = (-9.0, 9.0, 0.0), (-0.5, 0.0, 0.0)
     second = [(0.5, 0.0, math.pi), (0.5, 0.1, math.pi), (0.5, -0.25, math.pi), (0.5, 0.0, math.pi / 2),
               (0.0, -0.6, math.pi / 2), (0.4, 0.4, -2.4), (0.0, 0.5, 0.0)]
-    place(sim, [[(-0.5, 0.0, 0.0), pose] for pose in second], (9.0, 9.0, 0.0))
     command = torch.tensor([0.5, 0.0, 0.0]).repeat(7, 2, 1)
     command[3, 1], command[6, 0], command[6, 1] = torch.tensor([(0.0, 0.5, 0.0), (0.3, 0.5, 0.0), (0.0, -0.5, 0.0)])
+    robots, commands = torch.tensor(idle).repeat(7, 3, 1), torch.zeros(7, 3, 3)
+    for n in range(7):  # each world drives another pair of the three together
+        chosen = list(pairs[n % 3])
+        robots[n, chosen], commands[n, chosen] = torch.tensor([first, second[n]]), command[n]
+    place(sim, robots, (9.0, 9.0, 0.0))
     closest = torch.full((7,), 1.0)
     for _ in range(75):
-        sim.step(command)
-        closest = torch.minimum(closest, robots_gap(sim, 0, 1))
-    assert closest.min() > -0.03 and closest.max() < 0.0  # every pair met, none sank in
+        sim.step(commands)
+        gaps = torch.stack([robots_gap(sim, i, j) for i, j in pairs])
+        closest = torch.minimum(closest, gaps.amin(0))
+    assert closest.min() > -0.025 and closest.max() < 0.0  # every pair met, none sank in
     # head on they block each other at twice the distance from centre to tip
-    x = sim.agent_pose[0, :, 0]
-    assert (x[1] - x[0]).item() == pytest.approx(2 * NOSE, abs=0.03)
+    assert sim.agent_pose[0, :2, 0].diff().item() == pytest.approx(2 * NOSE, abs=0.03)
 
 
 def test_random_saturated_commands_at_the_box_leave_it_calm():
@@ -488,5 +524,5 @@ def test_random_saturated_commands_at_the_box_leave_it_calm():
             robot_speed = max(robot_speed, sim.agent_vel[..., :2].norm(dim=-1).max().item())
             deepest = min(deepest, box_gap(sim).min().item(), robots_gap(sim, 0, 1).min().item())
     assert all(bool(torch.isfinite(value).all()) for value in sim.state_dict().values())
-    assert box_speed < 1.5 and robot_speed < 1.5 and deepest > -0.03
+    assert box_speed < 1.5 and robot_speed < 1.5 and deepest > -0.02
     assert moved.median() > 0.3  # they did push
