@@ -129,6 +129,27 @@ def test_spin_of_the_second_body_counts_as_the_first_ones_does():
     assert values((force_y, torque)) == pytest.approx([30.0 / 3.5, -30.0 / 3.5])
 
 
+@pytest.mark.parametrize("spins, force, torque", [
+    ("first", 12.5, -6.25),  # its point (1, 0.5) moves at -0.05 m/s: (20 + 100 * 0.05) / (1 + 0.5 + 0.5^2 * 2)
+    ("second", 7.5, 3.75),  # it recedes: (20 - 5) / 2
+])
+def test_spin_moves_the_contact_point_across_the_lever(spins, force, torque):
+    spinning = body(omega=0.1, inv_mass=0.5, inv_inertia=2.0)
+    bodies = (spinning, FIXED) if spins == "first" else (FIXED, spinning)
+    force_x, _, torque1, torque2, _ = contact_force(touch(1.0, 0.5), *bodies, t(0.0), t(0.0), LAW)
+    assert values((force_x, torque1 if spins == "first" else torque2)) == pytest.approx([force, torque])
+
+
+@pytest.mark.parametrize("turnable", ["first", "second"])
+def test_tangential_force_feels_the_lever_of_either_body(turnable):
+    # -1000 * 0.002 / (1 + 0.4 * (0.5 + 1^2 * 2)) = -1 N at a lever of 1 m
+    light = body(inv_mass=0.5, inv_inertia=2.0)
+    bodies = (light, FIXED) if turnable == "first" else (FIXED, light)
+    _, force_y, torque1, torque2, _ = contact_force(touch(1.0, 0.0), *bodies, t(0.5), t(0.002), LAW)
+    expected = [-1.0, -1.0] if turnable == "first" else [-1.0, 1.0]
+    assert values((force_y, torque1 if turnable == "first" else torque2)) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("slide, stretch, force, new_stretch", [
     (0.0, 0.002, -2.0 / 1.4, 0.002),  # sticking: -1000 * 0.002 / (1 + 0.4)
     (0.05, 0.0, -0.05 * 40.0 / 1.4, 0.0005),  # sticking, damped: rate 30 + 10

@@ -201,12 +201,12 @@ def test_robot_stalls_at_a_box_that_grips_the_ground_harder_than_its_feet():
 
 
 def test_robot_leaning_on_a_box_is_held_by_its_share_of_the_friction_cone():
-    sim = make_sim(3, agents=1, dead_zone=0.0, gain=1.0, friction=100.0, friction_share=0.8, **RAW)
+    sim = make_sim(3, agents=1, dead_zone=0.0, gain=1.0, friction=100.0, friction_share=0.5, **RAW)
     place(sim, [(0.5 * (0.233 - 0.08), -HALF - 0.149, 0.0)])
-    run(sim, [0.0, 40.0 / 87.0, 0.0], 0.5)  # its flank presses with 40 N: at most 0.775 * 0.8 * 40 = 24.8 N along it
-    run(sim, [[[load / 95.0, 40.0 / 87.0, 0.0]] for load in (10.0, 20.0, 28.0)], 0.4)
+    run(sim, [0.0, 40.0 / 87.0, 0.0], 0.5)  # its flank presses with 40 N: at most 0.775 * 0.5 * 40 = 15.5 N along it
+    run(sim, [[[load / 95.0, 40.0 / 87.0, 0.0]] for load in (8.0, 12.0, 22.0)], 0.4)
     slip = sim.agent_vel[:, 0, 0]
-    assert slip[:2].abs().max() < 1e-3 and slip[2] > 0.01
+    assert slip[:2].abs().max() < 1e-3 and slip[2] > 0.02
 
 
 def test_trim_adds_no_more_than_its_limit_to_a_stalled_command():
