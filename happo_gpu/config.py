@@ -19,16 +19,18 @@ class ConfigError(ValueError):
     """A key, value or file that the user gave cannot be used; the message is one line."""
 
 
-def _limit(low: float = -math.inf, high: float = math.inf, choices: Sequence[str] = ()) -> Any:
-    return field(metadata={"low": low, "high": high, "choices": tuple(choices)})
+def _limit(
+    low: float = -math.inf, high: float = sys.float_info.max, choices: Sequence[str] = (), size: int = 0
+) -> Any:
+    return field(metadata={"low": low, "high": high, "choices": tuple(choices), "size": size})
 
 
-def positive() -> Any:
-    return _limit(low=sys.float_info.min)  # the smallest number above zero
+def positive(size: int = 0) -> Any:
+    return _limit(low=sys.float_info.min, size=size)  # the smallest number above zero
 
 
-def non_negative() -> Any:
-    return _limit(low=0.0)
+def non_negative(size: int = 0) -> Any:
+    return _limit(low=0.0, size=size)
 
 
 def between(low: float, high: float) -> Any:
@@ -57,9 +59,9 @@ class PushEnvConfig:
     observation: str = choice("default", "reference")
     teamReward: bool = field()
     clipActions: float = positive()
-    commandLimit: Tuple[float, ...] = positive()  # m/s, m/s, rad/s
-    spawnRadius: Tuple[float, ...] = positive()  # m
-    goalDistance: Tuple[float, ...] = positive()  # m
+    commandLimit: Tuple[float, ...] = positive(3)  # m/s, m/s, rad/s
+    spawnRadius: Tuple[float, ...] = positive(2)  # m
+    goalDistance: Tuple[float, ...] = positive(2)  # m
     successDistance: float = positive()  # m
     collisionDistance: float = non_negative()  # m
     collaborationDistance: float = positive()  # m
@@ -88,7 +90,7 @@ class RobotConfig:
 
 @dataclass(frozen=True)
 class ObjectConfig:
-    halfExtents: Tuple[float, ...] = positive()  # m
+    halfExtents: Tuple[float, ...] = positive(3)  # m
     symmetry: int = _limit(low=1)
     mass: float = positive()  # kg
     inertia: float = positive()  # kg m^2
@@ -115,9 +117,6 @@ class PushConfig:
                 f"task.env.episodeLength={env.episodeLength} is no multiple of "
                 f"task.env.controlFrequencyInv={env.controlFrequencyInv}: episodes end with a decision"
             )
-        for key, size in (("commandLimit", 3), ("spawnRadius", 2), ("goalDistance", 2)):
-            if len(getattr(env, key)) != size:
-                raise ConfigError(f"task.env.{key}={list(getattr(env, key))}: {size} numbers are needed")
         for key, (low, *high) in self.randomize.items():
             if len(high) != 1 or not 0.0 < low <= high[0]:
                 raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
@@ -134,16 +133,16 @@ class PlanarConfig:
     dt: float = between(1e-4, 0.02)  # s
     substeps: int = between(1, 100)  # physics steps per control period
     gain: float = positive()
-    stiffness: Tuple[float, ...] = positive()  # N s/m, N s/m, N m s
-    force_limit: Tuple[float, ...] = positive()  # N
+    stiffness: Tuple[float, ...] = positive(3)  # N s/m, N s/m, N m s
+    force_limit: Tuple[float, ...] = positive(2)  # N
     torque_limit: float = positive()  # N m
     latency: float = between(0.0, 0.02)  # s
     dead_zone: float = non_negative()
     dead_zone_width: float = positive()
     trim_rate: float = non_negative()  # 1/s
-    trim_limit: Tuple[float, ...] = non_negative()  # m/s, m/s, rad/s
-    model_time: Tuple[float, ...] = positive()  # s
-    ripple: Tuple[float, ...] = non_negative()  # m/s, m/s, rad/s
+    trim_limit: Tuple[float, ...] = non_negative(3)  # m/s, m/s, rad/s
+    model_time: Tuple[float, ...] = positive(3)  # s
+    ripple: Tuple[float, ...] = non_negative(3)  # m/s, m/s, rad/s
     ripple_frequency: float = positive()  # Hz
     nose_x: float = field()  # m
     nose_radius: float = positive()  # m
@@ -335,6 +334,8 @@ def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or not value:
             raise ConfigError(f"{path}={value!r} must be a list, e.g. {path}=[1,2]")
+        if limits.get("size") and len(value) != limits["size"]:
+            raise ConfigError(f"{path}={list(value)}: {limits['size']} numbers are needed")
         return tuple(_convert(item, args[0], path, limits) for item in value)
     if origin is dict:
         if not isinstance(value, Mapping):
@@ -354,7 +355,7 @@ def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any
         kind = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}[hint]
         raise ConfigError(f"{path}={value!r} must be {kind}")
     if hint in (int, float):
-        low, high = limits.get("low", -math.inf), limits.get("high", math.inf)
+        low, high = limits.get("low", -math.inf), limits.get("high", sys.float_info.max)
         if not low <= value <= high:
             raise ConfigError(f"{path}={value} is out of range; allowed: {_interval(low, high)}")
     choices = limits.get("choices")
@@ -366,6 +367,6 @@ def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any
 def _interval(low: float, high: float) -> str:
     if low == sys.float_info.min:
         return "above 0"
-    if high == math.inf:
+    if high == sys.float_info.max:
         return f"{low:g} or more"
     return f"{low:g} to {high:g}"

@@ -53,7 +53,7 @@ def nearest_edge_normal(
     """Inward unit normal of the polygon edge that is nearest to a point, in the polygon's frame.
 
     The polygon is counter-clockwise. Distance is to the edge as a segment; of edges equally near
-    (outside a corner) the first wins, as in MAPush.
+    (outside a corner) the first wins, as in MAPush. Equal means to 1e-5 m^2, beyond rounding.
     """
     best = torch.full_like(x_b, math.inf)
     normal_x, normal_y = torch.zeros_like(x_b), torch.zeros_like(y_b)
@@ -63,7 +63,7 @@ def nearest_edge_normal(
         along = (((x_b - ax) * ex + (y_b - ay) * ey) / length_sq).clamp(0.0, 1.0)
         dx, dy = x_b - ax - along * ex, y_b - ay - along * ey
         distance_sq = dx * dx + dy * dy
-        nearer = distance_sq < best
+        nearer = distance_sq < best - 1e-5
         best = torch.where(nearer, distance_sq, best)
         inverse = 1.0 / math.sqrt(length_sq)
         normal_x = torch.where(nearer, torch.full_like(x_b, -ey * inverse), normal_x)

@@ -101,7 +101,6 @@ def test_nearest_edge_of_a_square_gives_its_inward_normal(x, y, normal):
     assert tuple(value.item() for value in result) == pytest.approx(normal, abs=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="rounding decides: at (-0.7, -2.0) the last edge wins")
 def test_of_edges_equally_near_beyond_a_corner_the_first_wins():
     beyond = 0.6 + 1.5 * torch.rand(997, 2)
     for sign_x, sign_y, first in ((-1, -1, (0.0, 1.0)), (1, -1, (0.0, 1.0)), (1, 1, (-1.0, 0.0)), (-1, 1, (0.0, -1.0))):
