@@ -256,4 +256,3 @@ class Go1Push(VecTask):
         named = super()._persistent()
         named.update(goal=self.goal, previous_distance=self.previous_distance)
         return named
-
