@@ -192,7 +192,7 @@ def main() -> None:
     print(f"{args.num_envs} worlds x {args.seconds:g} s {overrides or ''} in {time.time() - start:.0f} s, finite: {finite}")
     table = report(worst, finite)
     if args.out:
-        settings = {**vars(args), "config": dataclasses.asdict(sim.cfg)}
+        settings = {"num_envs": args.num_envs, "seconds": args.seconds, "config": dataclasses.asdict(sim.cfg)}
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(json.dumps({"settings": settings, "result": table}, indent=1) + "\n")
     assert finite, "a state is not finite"
