@@ -89,6 +89,7 @@ def record_pushes(cfg: config.Config, run_dir: Path, episodes: int, seed: int) -
     learner = build.build_learner(cfg, task, device, seed)
     best = next(path for path in (run_dir / "nn").glob("*.pth") if not path.name.startswith("last_"))
     learner.load_state_dict(checkpoint.load(best, device)["learner"], weights_only=True)
+    policy = learner.policy(episodes, deterministic=True)
     poses, goals = [], []  # (N, 1 + A, 3) and (N, 2), at the start and after every control step
 
     def look() -> None:
@@ -99,10 +100,10 @@ def record_pushes(cfg: config.Config, run_dir: Path, episodes: int, seed: int) -
         task.post_physics_step()
         look()
 
-    def act(obs: torch.Tensor) -> torch.Tensor:
+    def act() -> torch.Tensor:
         if not poses:
             look()
-        return learner.act_deterministic(obs)
+        return policy.act(task.obs_buf, task.available_buf, task.reset_buf)[0]
 
     task.after_physics = after_physics
     metrics = first_episodes(task, act)

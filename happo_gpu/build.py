@@ -10,15 +10,28 @@ import torch
 
 from happo_gpu import accelerate
 from happo_gpu.algo.on_policy import OnPolicyLearner
-from happo_gpu.config import Config, ConfigError
+from happo_gpu.config import Config, ConfigError, SmallConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger
 from happo_gpu.sim.planar import PlanarSim
 from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.trainer import Trainer
 
+
+def _small_tasks():  # TEMPORARY while they are being written
+    import importlib
+    found = {}
+    for name in ("Spread", "Harvest", "Recall", "Crew"):
+        try:
+            found[name] = getattr(importlib.import_module(f"happo_gpu.tasks.{name.lower()}"), name)
+        except ImportError:
+            pass
+    return found
+
+
 SIMS = {"planar": PlanarSim}
 TASKS = {"Go1Push": Go1Push}
+SMALL_TASKS = _small_tasks()  # no simulator
 
 
 def device_of(cfg: Config) -> torch.device:
@@ -56,6 +69,8 @@ def seed_everything(seed: int, deterministic: bool) -> int:
 
 def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     """The task on its simulator, accelerated as ``mode`` says."""
+    if isinstance(cfg.task, SmallConfig):
+        return SMALL_TASKS[cfg.task.name](cfg.task, num_envs, device)
     sim = SIMS[cfg.sim.name](scene_of(cfg.task), cfg.sim, num_envs, device)
     unknown = sorted(set(cfg.task.randomize) - set(sim.params))
     if unknown:
@@ -68,7 +83,9 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
 
 
 def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolicyLearner:
-    return OnPolicyLearner(task.agents, task.num_states, task.num_values, cfg.algo, device, seed)
+    return OnPolicyLearner(
+        task.agents, task.num_states, task.num_values, task.per_agent_states, cfg.algo, device, seed
+    )
 
 
 def total_env_steps(cfg: Config) -> int:
@@ -84,9 +101,8 @@ def build_trainer(
     task = build_task(cfg, cfg.task.env.numEnvs, device, mode)
     eval_task = build_task(cfg, cfg.train.eval_envs, device, mode)
     learner = build_learner(cfg, task, device, seed)
-    rollout = Rollout.empty(
-        cfg.algo.episode_length, task.num_envs, task.agents, task.num_states, task.num_values, device
-    )
+    model = cfg.algo.model
+    rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
     logger = Logger(run_dir, state["frames"] if state else 0)
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name)
     for each in (task, eval_task):

@@ -160,7 +160,7 @@ def _test(cfg: Any) -> None:
         reason = " ".join(str(error).split())[:160]
         raise ConfigError(f"checkpoint {path} does not fit this task and algo ({reason}); use the run's own config") from error
     print(f"Started to play: {task.num_envs} environments", flush=True)
-    result = evaluate.evaluate(task, learner.act_deterministic, seed)
+    result = evaluate.evaluate(task, learner.policy(task.num_envs, deterministic=True), seed)
     print(evaluate.report(result), flush=True)
     result.update(checkpoint=str(cfg.checkpoint), task=cfg.task.name, sim=cfg.sim.name, seed=seed,
                   spawn=cfg.task.env.spawn)

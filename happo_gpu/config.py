@@ -122,6 +122,34 @@ class PushConfig:
                 raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
 
 
+@dataclass(frozen=True)
+class SmallEnvConfig:
+    """task.env of the small tasks."""
+
+    numEnvs: int = _limit(low=1)
+    episodeLength: int = _limit(low=2)
+    controlFrequencyInv: int = between(1, 1)
+    staggerEpisodes: bool = field()
+    teamReward: bool = field()
+
+
+@dataclass(frozen=True)
+class SmallConfig:
+    """cfg/task of the small tasks, which need no simulator."""
+
+    name: str = field()
+    env: SmallEnvConfig = field()
+
+    def check(self) -> None:
+        pass
+
+
+TaskConfig = Union[PushConfig, SmallConfig]
+TASK_CONFIGS: Dict[str, type] = {
+    "Go1Push": PushConfig, "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
+}
+
+
 # -- sim -----------------------------------------------------------------------------------------
 
 
@@ -173,13 +201,29 @@ class ModelConfig:
     std_x_coef: float = positive()
     std_y_coef: float = positive()
     share_param: bool = field()
+    multi_discrete: str = choice("separate", "harl")
+    normalize_input: bool = field()
+    recurrent: str = choice("none", "naive", "chunked")
+    recurrent_n: int = between(1, 8)  # layers
+    data_chunk_length: int = _limit(low=1)  # steps of a training sequence, if chunked
+
+
+@dataclass(frozen=True)
+class TrustRegionConfig:
+    """HATRPO's step, with HARL's names."""
+
+    kl_threshold: float = positive()
+    ls_step: int = _limit(low=1)
+    accept_ratio: float = non_negative()
+    backtrack_coeff: float = between(0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class AlgoConfig:
     """cfg/algo/*.yaml, with HARL's names."""
 
-    name: str = choice("HAPPO", "MAPPO")
+    name: str = choice("HAPPO", "MAPPO", "HAA2C", "HATRPO")
+    actor_step: str = choice("ppo", "a2c", "trust_region")
     episode_length: int = _limit(low=1)  # rollout steps (decisions) per iteration
     gamma: float = between(0.0, 1.0)
     gae_lambda: float = between(0.0, 1.0)
@@ -187,6 +231,7 @@ class AlgoConfig:
     lr: float = positive()
     critic_lr: float = positive()
     use_linear_lr_decay: bool = field()
+    adaptive_kl: float = non_negative()  # 0: off
     opti_eps: float = positive()
     weight_decay: float = non_negative()
     ppo_epoch: int = _limit(low=1)
@@ -207,6 +252,8 @@ class AlgoConfig:
     action_aggregation: str = choice("prod", "mean")
     compound_factor: bool = field()
     fixed_order: bool = field()
+    use_policy_active_masks: bool = field()
+    trust_region: TrustRegionConfig = field()
     model: ModelConfig = field()
 
 
@@ -228,7 +275,7 @@ class TrainConfig:
 class Config:
     """cfg/config.yaml with its groups."""
 
-    task: PushConfig = field()
+    task: TaskConfig = field()
     sim: PlanarConfig = field()
     algo: AlgoConfig = field()
     train: TrainConfig = field()
@@ -252,7 +299,7 @@ class Config:
 
 def parse(raw: Mapping[str, Any]) -> Config:
     """Builds the typed config from nested plain data, or raises :class:`ConfigError`."""
-    config = _build(Config, raw, "")
+    config = typed(Config, raw, "")
     config = _apply_root_overrides(config)
     config.task.check()
     _check_algo(config)
@@ -264,9 +311,22 @@ def _check_algo(config: Config) -> None:
     if algo.model.share_param and algo.compound_factor:
         raise ConfigError("algo.model.share_param=true with algo.compound_factor=true: HAPPO's agents have "
                           "actors of their own; write algo=MAPPO to share one")
+    if algo.model.share_param and algo.actor_step == "trust_region":
+        raise ConfigError("algo.model.share_param=true with algo.actor_step=trust_region: write algo.model.share_param=false")
+    if not algo.model.hidden_sizes:
+        raise ConfigError("algo.model.hidden_sizes=[]: at least one layer is needed, e.g. [64,64]")
+    if algo.model.recurrent != "none":
+        length = algo.episode_length if algo.model.recurrent == "naive" else algo.model.data_chunk_length
+        if algo.episode_length % length:
+            raise ConfigError(f"algo.model.data_chunk_length={length} does not divide algo.episode_length="
+                              f"{algo.episode_length}; write a divisor of it")
+        samples //= length
+    if algo.adaptive_kl and algo.use_linear_lr_decay:
+        raise ConfigError("algo.adaptive_kl and algo.use_linear_lr_decay both set the learning rate; write one of them as 0 or false")
     for key in ("actor_num_mini_batch", "critic_num_mini_batch"):
         if getattr(algo, key) > samples:
-            raise ConfigError(f"algo.{key}={getattr(algo, key)} is more than the {samples} samples of an iteration")
+            raise ConfigError(f"algo.{key}={getattr(algo, key)} is more than the {samples} "
+                              f"{'samples' if algo.model.recurrent == 'none' else 'sequences'} of an iteration")
 
 
 def _apply_root_overrides(config: Config) -> Config:
@@ -303,7 +363,8 @@ def flatten(raw: Mapping[str, Any], prefix: str = "") -> List[str]:
     return keys
 
 
-def _build(cls: type, raw: Any, path: str) -> Any:
+def typed(cls: type, raw: Any, path: str) -> Any:
+    """Builds a config class from nested plain data, or raises :class:`ConfigError`; ``path`` is its dotted name."""
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path or 'the config'} must be a group of keys, not {raw!r}")
     names = [f.name for f in dataclasses.fields(cls)]
@@ -321,13 +382,22 @@ def _build(cls: type, raw: Any, path: str) -> Any:
     return cls(**values)
 
 
+def _task_config(raw: Any) -> type:
+    name = raw.get("name") if isinstance(raw, Mapping) else raw
+    if name not in TASK_CONFIGS:
+        raise ConfigError(f"task.name={name} is not known; {nearest(str(name), list(TASK_CONFIGS))}")
+    return TASK_CONFIGS[name]
+
+
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
 def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any:
+    if hint == TaskConfig:
+        hint = _task_config(value)
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, path)
+        return typed(hint, value, path)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Union:
         return "" if value == "" else _convert(value, int, path, limits)

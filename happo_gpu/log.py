@@ -119,14 +119,18 @@ class Logger:
     def evaluation(self, record: Dict[str, Any]) -> None:
         self._jsonl.write(json.dumps({"evaluation": record}) + "\n")
         self._jsonl.flush()
-        for key in ("success_rate", "finished_time", "collaboration_degree", "collision_rate", "final_distance"):
-            self._board.add_scalar(f"evaluation/{key}", record[key], int(record["frames"]))
-        low, high = record["success_rate_ci95"]
-        self._line(
-            f"evaluation: success {100 * record['success_rate']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] "
-            f"time {record['finished_time']:.2f} s collaboration {record['collaboration_degree']:.2f} "
-            f"after {record['train_seconds']:.0f} s of training, {record['frames'] / 1e6:.1f} M frames"
-        )
+        for key, value in record.items():
+            if isinstance(value, float) and key != "train_seconds":
+                self._board.add_scalar(f"evaluation/{key}", value, int(record["frames"]))
+        if "success_rate" in record:
+            low, high = record["success_rate_ci95"]
+            what = (f"success {100 * record['success_rate']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] "
+                    f"time {record['finished_time']:.2f} s")
+        else:
+            what = f"return {record['mean_return']:.3f}"
+        if "collaboration_degree" in record:
+            what += f" collaboration {record['collaboration_degree']:.2f}"
+        self._line(f"evaluation: {what} after {record['train_seconds']:.0f} s of training, {record['frames'] / 1e6:.1f} M frames")
 
     def close(self) -> None:
         if self._live:
@@ -142,7 +146,9 @@ class Logger:
             f"epoch: {int(record['epoch'])}/{int(record['max_epochs'])} frames: {int(record['frames'])}"
         )
         if "Episode/return" in record:
-            line += f" reward: {record['Episode/return']:.2f} success: {record['Episode/success']:.3f}"
+            line += f" reward: {record['Episode/return']:.2f}"
+        if "Episode/success" in record:
+            line += f" success: {record['Episode/success']:.3f}"
         if not self._live:
             self._line(line)
             return

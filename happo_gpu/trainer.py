@@ -37,6 +37,7 @@ class Trainer:
         self.epoch, self.frames, self.train_seconds, self.best = 0, 0, 0.0, float("-inf")
         self.last_return = 0.0
         self.frames_per_epoch = rollout.num_steps * rollout.num_envs * task.decimation
+        self.policy = learner.policy(task.num_envs)
         self._episodes, self._timer = EpisodeMeans(), PhaseTimer(task.device)
         self._stop: Optional[int] = None
 
@@ -58,7 +59,7 @@ class Trainer:
         """One iteration, entirely on the device; returns 0-d statistics that nobody has read yet."""
         self.learner.set_progress(self.epoch / self.cfg.max_iterations)
         self._timer.start()
-        collect(self.task, self.learner.act, self.rollout, [self._episodes.add], self._timer.lap)
+        collect(self.task, self.policy, self.rollout, [self._episodes.add], self._timer.lap)
         stats = self.learner.update(self.rollout)
         self._timer.lap("update")
         self.epoch += 1
@@ -101,7 +102,7 @@ class Trainer:
             "performance/decisions_per_s": frames / self.task.decimation / spent,
             "performance/step_time": step, "performance/step_inference_time": inference,
             "performance/rl_update_time": seconds["update"],
-            "info/epochs": self.epoch, "info/last_lr": self.learner.actor_optimizers[0].param_groups[0]["lr"],
+            "info/epochs": self.epoch,
             "info/e_clip": self.learner.cfg.clip_param,
             **values, **{f"Episode/{key}": value for key, value in episodes.items()},
         }
@@ -122,10 +123,11 @@ class Trainer:
         )
 
     def _evaluate(self) -> None:
-        result = evaluate(self.eval_task, self.learner.act_deterministic, EVALUATION_SEED)
+        policy = self.learner.policy(self.eval_task.num_envs, deterministic=True)
+        result = evaluate(self.eval_task, policy, EVALUATION_SEED)
         result.update(epoch=self.epoch, frames=self.frames, train_seconds=self.train_seconds)
         self.logger.evaluation(result)
-        score = (result["success_rate"], -result["finished_time"])
+        score = (result.get("success_rate", result["mean_return"]), -result.get("finished_time", 0.0))
         if self.best == float("-inf") or score > tuple(self.best):
             self.best = list(score)
             print(f"saving next best rewards: {result['mean_return']:.3f}", flush=True)
@@ -146,6 +148,7 @@ class Trainer:
     def state_dict(self) -> Dict[str, Any]:
         return {
             "learner": self.learner.state_dict(), "task": self.task.state_dict(),
+            "hidden": [hidden.clone() for hidden in self.policy.hidden],
             "epoch": self.epoch, "frames": self.frames, "train_seconds": self.train_seconds,
             "best": self.best, "last_return": self.last_return, "rng": checkpoint.rng_state(self.task.device),
         }
@@ -153,6 +156,8 @@ class Trainer:
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
         self.task.load_state_dict(state["task"])
+        for hidden, saved in zip(self.policy.hidden, state["hidden"]):
+            hidden.copy_(saved)
         for key in ("epoch", "frames", "train_seconds", "best", "last_return"):
             setattr(self, key, state[key])
         self._first_epoch = self.epoch

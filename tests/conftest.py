@@ -1,7 +1,7 @@
 """Shared builders: a composed config and a small task, as users get them."""
 from __future__ import annotations
 
-from typing import List
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +9,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from happo_gpu import build, config
+from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.cli import CFG_DIR
+from happo_gpu.data.rollout import Rollout
 
 CPU = torch.device("cpu")
+T, N, S = 4, 13, 17  # steps, environments and state size of random rollouts
 
 
 def compose_raw(*overrides: str) -> dict:
@@ -26,6 +29,36 @@ def compose_config(*overrides: str) -> config.Config:
 def make_task(*overrides: str, num_envs: int = 7):
     cfg = compose_config(f"num_envs={num_envs}", *overrides)
     return build.build_task(cfg, num_envs, CPU, "eager")
+
+
+def random_rollout(agents, cfg, num_values=1, per_agent_states=False, masks=False, deaths=False, seed=0):
+    """A learner, and a rollout of T steps in N environments in which it acted on noise."""
+    num_choices, states = sum(a.num_choices for a in agents), (N, len(agents), S) if per_agent_states else (N, S)
+    task = SimpleNamespace(
+        agents=agents, num_envs=N, num_actions=sum(a.num_actions for a in agents), device=CPU,
+        obs_buf=torch.zeros(N, sum(a.num_obs for a in agents)), states_buf=torch.zeros(states),
+        rew_buf=torch.zeros(N, num_values), reset_buf=torch.zeros(N, dtype=torch.bool),
+        available_buf=torch.ones(N, num_choices, dtype=torch.bool) if masks else None,
+        active_buf=torch.ones(N, len(agents)) if deaths else None,
+    )
+    learner = OnPolicyLearner(agents, S, num_values, per_agent_states, cfg, CPU, seed)
+    rollout = Rollout.like(task, T, learner.chunk, cfg.model.recurrent_n, cfg.model.hidden_sizes[-1])
+    policy = learner.policy(N)
+    for name in ("obs", "states", "final_states", "rewards"):
+        getattr(rollout, name).normal_()
+    for t in range(T):
+        rollout.first[t] = torch.rand(N) < 0.2
+        if masks:
+            starts = torch.cat([torch.arange(n) for a in agents for n in a.action_space.choices]) == 0
+            rollout.available[t] = (torch.rand(N, num_choices) < 0.6) | starts  # the first is always there
+        if deaths:
+            rollout.active[t] = (torch.rand(N, len(agents)) < 0.7).float()
+        if learner.chunk and t % learner.chunk == 0:
+            for rows, hidden in zip(rollout.hidden, policy.hidden):
+                rows[t // learner.chunk].copy_(hidden)
+        available = rollout.available[t] if masks else None
+        rollout.actions[t], rollout.log_probs[t] = policy.act(rollout.obs[t], available, rollout.first[t])
+    return learner, rollout
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,15 @@ class Scripted:
         return None, None, reset, {"episode": {"length": torch.full((5,), float(self.t))}}
 
 
+class Still:
+    """A policy that stands still."""
+
+    def act(self, obs, available, first):
+        return torch.zeros(7, 6), None
+
+
 def test_only_the_first_episode_of_each_environment_counts():
-    metrics = first_episodes(Scripted(), lambda obs: obs)
+    metrics = first_episodes(Scripted(), lambda: torch.zeros(5, 1))
     assert metrics["length"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
@@ -33,7 +40,7 @@ def test_wilson_interval_of_a_known_proportion():
 
 def test_failures_count_as_a_whole_episode_in_finished_time():
     task = make_task("task.env.episodeLength=20", "task.env.controlFrequencyInv=10")
-    result = evaluate(task, lambda obs: torch.zeros(7, 6), seed=1)
+    result = evaluate(task, Still(), seed=1)
     assert result["success_rate"] == 0.0 and result["finished_time"] == pytest.approx(20 * 0.02)
     assert result["episodes"] == 7
 
@@ -41,5 +48,5 @@ def test_failures_count_as_a_whole_episode_in_finished_time():
 def test_evaluation_leaves_the_callers_random_state_alone():
     task = make_task("task.env.episodeLength=20", "task.env.controlFrequencyInv=10")
     before = torch.get_rng_state()
-    evaluate(task, lambda obs: torch.zeros(7, 6), seed=1)
+    evaluate(task, Still(), seed=1)
     assert torch.equal(before, torch.get_rng_state())

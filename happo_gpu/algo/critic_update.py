@@ -2,30 +2,32 @@
 from __future__ import annotations
 
 import math
-from typing import Union
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.sgd import minibatches
+from happo_gpu.algo.batch import minibatches
 from happo_gpu.algo.surrogate import value_loss
 from happo_gpu.config import AlgoConfig
 from happo_gpu.nets.critic import Critic
 from happo_gpu.nets.mlp import clip_gradients, grad_norm
 from happo_gpu.nets.normalizer import NoValueNorm, ValueNorm
+from happo_gpu.nets.recurrent import Memory
 from happo_gpu.types import Stats
 
 
 def update_critic(
     critic: Critic, optimizer: torch.optim.Optimizer, value_norm: Union[ValueNorm, NoValueNorm],
-    states: Tensor, old_values: Tensor, returns: Tensor, cfg: AlgoConfig,
+    states: Tensor, old_values: Tensor, returns: Tensor, cfg: AlgoConfig, memory: Optional[Memory] = None,
 ) -> Stats:
     """Runs cfg.critic_epoch epochs of minibatches.
 
     Args:
-        states: (B, S).
+        states: (B, S); of a recurrent critic (B, L, S).
         old_values: (B, K) the critic's outputs before the update, normalised units.
         returns: (B, K) targets in the reward's own units.
+        memory: of a recurrent critic.
 
     HARL moves ValueNorm's statistics at every minibatch (valuenorm_update: minibatch). ``iteration``
     moves them once, before the first: the targets of one iteration are then one fixed function.
@@ -41,7 +43,9 @@ def update_critic(
             targets = returns[index]
             if cfg.valuenorm_update == "minibatch":
                 value_norm.update(targets)
-            loss = value_loss(critic(states[index]), old_values[index], value_norm.normalize(targets), clip, delta).mean()
+            remembered = Memory(memory.hidden[index], memory.first[index]) if memory else None
+            values, _ = critic(states[index], remembered)
+            loss = value_loss(values, old_values[index], value_norm.normalize(targets), clip, delta).mean()
             optimizer.zero_grad(set_to_none=True)
             (cfg.value_loss_coef * loss).backward()
             norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))

@@ -1,6 +1,8 @@
 """Policy and value objectives, as pure functions of tensors."""
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 
@@ -22,9 +24,25 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
 
 
-def normalize_advantage(advantage: Tensor) -> Tensor:
-    """(A - mean) / (std + 1e-5) over the whole batch, population std, as HARL does."""
-    return (advantage - advantage.mean()) / (advantage.std(unbiased=False) + 1e-5)
+def active_mean(values: Tensor, active: Optional[Tensor]) -> Tensor:
+    """Mean over samples, or over those where ``active`` is 1; 0 where none is. 0-d.
+
+    ``values`` may be 0-d: the same for every sample.
+    """
+    if active is None:
+        return values.mean()
+    return (values * active).sum() / active.sum().clamp(min=1.0)
+
+
+def normalize_advantage(advantage: Tensor, active: Optional[Tensor] = None) -> Tensor:
+    """(A - mean) / (std + 1e-5), population std, as HARL does.
+
+    Statistics are over everything given, or over what ``active`` (same shape) marks with 1; all of
+    it is normalised.
+    """
+    mean = active_mean(advantage, active)
+    deviation = advantage - mean
+    return deviation / (active_mean(deviation * deviation, active).sqrt() + 1e-5)
 
 
 def regression_loss(error: Tensor, huber_delta: float) -> Tensor:

@@ -19,7 +19,7 @@ def gae(
     Args:
         rewards, values, next_values: (T, N, K); next_values[t] = V(s'_t), not of the state after a
             reset.
-        terminated, truncated: (T, N) bool.
+        terminated, truncated: (T, N) bool, or (T, N, K) where value heads end at different times.
         time_limit: what a truncated step becomes. ``bootstrap`` uses V(s'_t), which is right.
             ``mask`` gives it advantage zero (HARL's use_proper_time_limits). ``terminal`` takes the
             time limit for a termination (HARL without it); with mostly negative rewards that
@@ -30,11 +30,13 @@ def gae(
     """
     if time_limit == "terminal":
         terminated, truncated = terminated | truncated, torch.zeros_like(truncated)
-    not_terminated = (~terminated).unsqueeze(-1).to(values.dtype)  # (T, N, 1)
-    not_done = (~(terminated | truncated)).unsqueeze(-1).to(values.dtype)
+    if terminated.dim() < values.dim():
+        terminated, truncated = terminated.unsqueeze(-1), truncated.unsqueeze(-1)
+    not_terminated = (~terminated).to(values.dtype)  # (T, N, 1 or K)
+    not_done = (~(terminated | truncated)).to(values.dtype)
     deltas = rewards + gamma * next_values * not_terminated - values  # (T, N, K)
     if time_limit == "mask":
-        deltas = deltas * (~truncated).unsqueeze(-1)
+        deltas = deltas * ~truncated
     advantages = torch.zeros_like(values)
     running = torch.zeros_like(values[0])
     for t in reversed(range(values.shape[0])):

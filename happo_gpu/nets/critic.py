@@ -1,21 +1,30 @@
 """Centralised value function."""
 from __future__ import annotations
 
+from typing import Optional, Tuple
+
 from torch import Tensor, nn
 
 from happo_gpu.config import ModelConfig
-from happo_gpu.nets.mlp import mlp
+from happo_gpu.nets.mlp import linear, mlp
+from happo_gpu.nets.normalizer import input_norm
+from happo_gpu.nets.recurrent import Gru, Memory
 
 
 class Critic(nn.Module):
-    """State (..., S) to K normalised values (..., K)."""
+    """States to normalised values: (..., S) to (..., num_values)."""
 
     def __init__(self, num_states: int, num_values: int, cfg: ModelConfig) -> None:
         super().__init__()
-        self.value = mlp(
-            num_states, num_values, cfg.hidden_sizes, cfg.activation_func,
-            cfg.use_feature_normalization, cfg.use_layer_norm, cfg.initialization_method, gain=1.0,
-        )
+        self.norm = input_norm(num_states, cfg)
+        self.base = mlp(num_states, cfg)
+        size = cfg.hidden_sizes[-1]
+        self.rnn = Gru(size, cfg.recurrent_n, cfg.initialization_method) if cfg.recurrent != "none" else None
+        self.head = linear(size, num_values, 1.0, cfg.initialization_method)
 
-    def forward(self, states: Tensor) -> Tensor:
-        return self.value(states)
+    def forward(self, states: Tensor, memory: Optional[Memory] = None) -> Tuple[Tensor, Optional[Tensor]]:
+        """Values, and a recurrent critic's hidden states after every step, (B, L, R, H)."""
+        features, after = self.base(self.norm(states)), None
+        if self.rnn is not None:
+            features, after = self.rnn(features, memory)
+        return self.head(features), after

@@ -6,6 +6,8 @@ from typing import Callable, Dict, List, Sequence
 import torch
 from torch import nn
 
+from happo_gpu.config import ModelConfig
+
 _ACTIVATIONS: Dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU, "selu": nn.SELU,
     "sigmoid": nn.Sigmoid, "leaky_relu": nn.LeakyReLU,
@@ -20,23 +22,19 @@ def linear(num_in: int, num_out: int, gain: float, method: str) -> nn.Linear:
     return layer
 
 
-def mlp(
-    num_in: int, num_out: int, hidden_sizes: Sequence[int], activation_func: str,
-    use_feature_normalization: bool, use_layer_norm: bool, initialization_method: str, gain: float,
-) -> nn.Sequential:
-    """[LayerNorm] -> (Linear -> activation [-> LayerNorm]) per hidden size -> Linear.
+def mlp(num_in: int, cfg: ModelConfig) -> nn.Sequential:
+    """[LayerNorm] -> (Linear -> activation [-> LayerNorm]) per hidden size; no head.
 
-    HARL has both norms on; the order (norm after the activation) is its own. ``gain`` is the
-    head's; hidden layers take the activation's (sqrt 2 for ReLU).
+    HARL has both norms on; the order (norm after the activation) is its own. Weights take the
+    activation's gain (sqrt 2 for ReLU).
     """
-    hidden_gain = 1.0 if activation_func in ("elu", "silu") else nn.init.calculate_gain(activation_func)
-    layers: List[nn.Module] = [nn.LayerNorm(num_in)] if use_feature_normalization else []
-    for size in hidden_sizes:
-        layers += [linear(num_in, size, hidden_gain, initialization_method), _ACTIVATIONS[activation_func]()]
-        if use_layer_norm:
+    gain = 1.0 if cfg.activation_func in ("elu", "silu") else nn.init.calculate_gain(cfg.activation_func)
+    layers: List[nn.Module] = [nn.LayerNorm(num_in)] if cfg.use_feature_normalization else []
+    for size in cfg.hidden_sizes:
+        layers += [linear(num_in, size, gain, cfg.initialization_method), _ACTIVATIONS[cfg.activation_func]()]
+        if cfg.use_layer_norm:
             layers.append(nn.LayerNorm(size))
         num_in = size
-    layers.append(linear(num_in, num_out, gain, initialization_method))
     return nn.Sequential(*layers)
 
 

@@ -15,7 +15,7 @@ from happo_gpu.config import ConfigError, PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec
+from happo_gpu.types import AgentSpec, box
 
 PUSH_SPEED = 0.1  # m/s of the box that earns the push term
 TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb")
@@ -73,7 +73,7 @@ class Go1Push(VecTask):
         num_obs = per_agent + per_other * (num_agents - 1)
         super().__init__(
             sim,
-            agents=[AgentSpec(f"agent_{i}", num_obs, 3) for i in range(num_agents)],
+            agents=[AgentSpec(f"agent_{i}", num_obs, box(3)) for i in range(num_agents)],
             num_envs=num_envs, num_states=6 + 7 * num_agents,
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,

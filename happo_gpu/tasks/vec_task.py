@@ -5,7 +5,7 @@ index list: what happens to some environments happens by mask, on the device.
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,10 @@ class VecTask:
 
     Attributes:
         obs_buf: (N, O) observations of all agents, side by side.
-        states_buf: (N, S) the critic's state.
+        states_buf: (N, S) the critic's state, or (N, A, S) with ``per_agent_states``.
+        available_buf: (N, C) bool, what discrete agents can do now; None without ``masks``.
+        active_buf: (N, A) 1 where an agent lives; None without ``deaths``. What a dead agent sees
+            and does is not learned from.
         rew_buf: (N, K) reward of the last decision, summed over its control steps.
         reset_buf: (N,) bool, episodes that ended in the last decision.
         timeout_buf: (N,) bool, those of them that ran out of time (and did not terminate).
@@ -33,19 +36,26 @@ class VecTask:
     """
 
     def __init__(
-        self, sim: Sim, agents: List[AgentSpec], num_envs: int, num_states: int, num_values: int,
+        self, sim: Optional[Sim], agents: List[AgentSpec], num_envs: int, num_states: int, num_values: int,
         max_episode_length: int, decimation: int, device: torch.device,
+        per_agent_states: bool = False, masks: bool = False, deaths: bool = False,
     ) -> None:
         self.sim, self.agents, self.num_envs, self.device = sim, agents, num_envs, device
         self.num_states, self.num_values = num_states, num_values
         self.num_obs = sum(agent.num_obs for agent in agents)
         self.num_actions = sum(agent.num_actions for agent in agents)
         self.max_episode_length, self.decimation = max_episode_length, decimation
+        self.per_agent_states = per_agent_states
+        self.dt = sim.dt if sim else 1.0  # s, one control step
 
         n = num_envs
         self.obs_buf = torch.zeros(n, self.num_obs, device=device)
-        self.states_buf = torch.zeros(n, num_states, device=device)
-        self.final_states = torch.zeros(n, num_states, device=device)
+        states = (n, len(agents), num_states) if per_agent_states else (n, num_states)
+        self.states_buf = torch.zeros(states, device=device)
+        self.final_states = torch.zeros(states, device=device)
+        num_choices = sum(agent.num_choices for agent in agents)
+        self.available_buf = torch.ones(n, num_choices, dtype=torch.bool, device=device) if masks else None
+        self.active_buf = torch.ones(n, len(agents), device=device) if deaths else None
         self.rew_buf = torch.zeros(n, num_values, device=device)
         self.reset_buf = torch.zeros(n, dtype=torch.bool, device=device)
         self.timeout_buf = torch.zeros(n, dtype=torch.bool, device=device)
@@ -84,7 +94,19 @@ class VecTask:
         raise NotImplementedError
 
     def compute_states(self) -> Tensor:
-        """The critic's state, (N, S)."""
+        """The critic's state, (N, S), or (N, A, S) with ``per_agent_states``."""
+        raise NotImplementedError
+
+    def compute_available(self) -> Tensor:
+        """What each discrete agent can do, (N, C) bool; only asked of a task with ``masks``."""
+        raise NotImplementedError
+
+    def compute_active(self) -> Tensor:
+        """Which agents live, (N, A) 1 or 0; only asked of a task with ``deaths``."""
+        raise NotImplementedError
+
+    def scripted_actions(self) -> Tensor:
+        """Actions (N, U) of a hand-written policy that sees everything: a bound on what can be learned."""
         raise NotImplementedError
 
     def episode_metrics(self) -> Dict[str, Tensor]:
@@ -102,6 +124,7 @@ class VecTask:
         everything = torch.ones_like(self.reset_buf)
         self._reset_bookkeeping(everything)
         self.reset_where(everything)
+        self.reset_buf.fill_(True)
         self.finite.fill_(True)
         if stagger:
             decisions = self.max_episode_length // self.decimation
@@ -150,6 +173,10 @@ class VecTask:
     def _observe(self) -> Dict[str, Tensor]:
         self.obs_buf.copy_(self.compute_observations())
         self.states_buf.copy_(self.compute_states())
+        if self.available_buf is not None:
+            self.available_buf.copy_(self.compute_available())
+        if self.active_buf is not None:
+            self.active_buf.copy_(self.compute_active())
         self.finite.logical_and_(torch.isfinite(self.obs_buf).all(-1))
         return {"obs": self.obs_buf, "states": self.states_buf}
 
@@ -157,19 +184,22 @@ class VecTask:
 
     def state_dict(self) -> Dict[str, Any]:
         """Everything that a bit-equal continuation needs, as clones."""
-        tensors = {"obs_buf": self.obs_buf, "states_buf": self.states_buf}
-        tensors.update(self._persistent())
+        sim = self.sim.state_dict() if self.sim else {}
         return {
-            "buffers": {name: value.clone() for name, value in tensors.items()},
-            "sim": {name: value.clone() for name, value in self.sim.state_dict().items()},
+            "buffers": {name: value.clone() for name, value in self._saved().items()},
+            "sim": {name: value.clone() for name, value in sim.items()},
         }
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        tensors = {"obs_buf": self.obs_buf, "states_buf": self.states_buf}
-        tensors.update(self._persistent())
-        for name, value in tensors.items():
+        for name, value in self._saved().items():
             value.copy_(state["buffers"][name])
-        self.sim.load_state_dict(state["sim"])
+        if self.sim:
+            self.sim.load_state_dict(state["sim"])
+
+    def _saved(self) -> Dict[str, Tensor]:
+        named = {"obs_buf": self.obs_buf, "states_buf": self.states_buf, "reset_buf": self.reset_buf,
+                 "available_buf": self.available_buf, "active_buf": self.active_buf, **self._persistent()}
+        return {name: value for name, value in named.items() if value is not None}
 
     def _persistent(self) -> Dict[str, Tensor]:
         """Tensors besides the simulator's that outlive a step; a task adds its own."""

@@ -1,0 +1,89 @@
+"""One actor's samples, and the minibatches that are drawn from them."""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Iterator, List, Optional
+
+import torch
+from torch import Tensor
+
+from happo_gpu.nets.actor import Actor
+from happo_gpu.nets.distributions import Distribution
+from happo_gpu.nets.recurrent import Memory
+
+
+@dataclass(frozen=True)
+class ActorBatch:
+    """Samples (B, ...) of an actor; of a recurrent one, B sequences of L steps, (B, L, ...).
+
+    Agents that share the actor lie one after the other, B / num_agents each.
+    """
+
+    obs: Tensor  # (B, O_i)
+    actions: Tensor  # (B, U_i)
+    log_probs: Tensor  # (B, U_i) under the policy that acted
+    advantage: Tensor  # (B,) normalised, times the importance factor
+    available: Optional[Tensor] = None  # (B, C_i) bool
+    active: Optional[Tensor] = None  # (B,) 1 or 0
+    hidden: Optional[Tensor] = None  # (B, R, H) before a sequence
+    first: Optional[Tensor] = None  # (B, L) bool
+    num_agents: int = 1
+    chunks: int = 1  # sequences that one environment's rollout is cut into
+
+    @staticmethod
+    def concatenate(batches: List["ActorBatch"]) -> "ActorBatch":
+        if len(batches) == 1:
+            return batches[0]
+        tensors = {
+            name: torch.cat([getattr(batch, name) for batch in batches]) for name in batches[0]._tensors()
+        }
+        return dataclasses.replace(batches[0], num_agents=len(batches), **tensors)
+
+    def select(self, index: Tensor) -> "ActorBatch":
+        """The samples or sequences at ``index``."""
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in self._tensors()})
+
+    def with_advantage(self, advantage: Tensor) -> "ActorBatch":
+        return dataclasses.replace(self, advantage=advantage)
+
+    def distribution(self, actor: Actor) -> Distribution:
+        """The actor's distribution at every sample."""
+        memory = None if self.hidden is None else Memory(self.hidden, self.first)
+        return actor.distribution(self.obs, self.available, memory)
+
+    def uncut(self) -> "ActorBatch":
+        """Sequences joined to whole rollouts, (B / chunks, L * chunks, ...).
+
+        Memory then runs on from the rollout's first step instead of the states that were recorded
+        at each chunk's start under the policy that acted.
+        """
+        if self.hidden is None or self.chunks == 1:
+            return self
+        joined = {
+            name: getattr(self, name).reshape(-1, self.chunks * self.obs.shape[1], *getattr(self, name).shape[2:])
+            for name in self._tensors() if name != "hidden"
+        }
+        return dataclasses.replace(self, hidden=self.hidden[:: self.chunks], chunks=1, **joined)
+
+    def _tensors(self) -> List[str]:
+        return [f.name for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), Tensor)]
+
+
+@torch.no_grad()
+def whole_log_probs(actor: Actor, batch: ActorBatch) -> Tensor:
+    """Log-probabilities of all the batch's actions under the actor as it is now, (B, [L,] U_i)."""
+    whole = batch.uncut()
+    log_probs = whole.distribution(actor).log_prob(whole.actions)
+    return log_probs.reshape(*batch.actions.shape[:-1], -1)
+
+
+def minibatches(num_samples: int, num_parts: int, num_agents: int, device: torch.device) -> Iterator[Tensor]:
+    """Index tensors of one epoch: every agent's samples in an order of their own.
+
+    As in HARL a remainder of num_samples / num_parts is left out of the epoch.
+    """
+    size = num_samples // num_parts
+    orders = [a * num_samples + torch.randperm(num_samples, device=device) for a in range(num_agents)]
+    for part in range(num_parts):
+        yield torch.cat([order[part * size : (part + 1) * size] for order in orders])

@@ -1,0 +1,54 @@
+"""All agents' actors side by side, acting in N environments."""
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from happo_gpu.nets.actor import Actor
+from happo_gpu.nets.recurrent import Memory
+from happo_gpu.types import AgentSpec, split_choices, split_obs
+
+
+class Policy:
+    """What the task sees of the learner. Remembers the recurrent states of its environments.
+
+    Attributes:
+        hidden: per agent (N, R, H); empty for feed-forward actors.
+    """
+
+    def __init__(self, actors: Sequence[Actor], agents: Sequence[AgentSpec], num_envs: int, deterministic: bool) -> None:
+        """``actors`` holds one actor for each agent, or one for all."""
+        self._actors = list(actors) if len(actors) == len(agents) else [actors[0]] * len(agents)
+        self._agents, self._deterministic = list(agents), deterministic
+        self.hidden: List[Tensor] = []
+        rnn = self._actors[0].rnn
+        if rnn is not None:
+            weight = next(rnn.parameters())
+            shape = (num_envs, len(rnn.cells), rnn.cells[0].hidden_size)
+            self.hidden = [torch.zeros(shape, device=weight.device) for _ in agents]
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, available: Optional[Tensor], first: Tensor) -> Tuple[Tensor, Tensor]:
+        """Actions and their log-probabilities per dimension, both (N, U).
+
+        Args:
+            obs: (N, O). available: (N, C) bool or None.
+            first: (N,) bool, environments that begin an episode: their memory is cleared.
+        """
+        menus = split_choices(available, self._agents) if available is not None else [None] * len(self._agents)
+        actions, log_probs = [], []
+        for i, (actor, seen, menu) in enumerate(zip(self._actors, split_obs(obs, self._agents), menus)):
+            if self.hidden:
+                memory = Memory(self.hidden[i], first.unsqueeze(-1))
+                menu = None if menu is None else menu.unsqueeze(1)
+                distribution, after = actor(seen.unsqueeze(1), menu, memory)
+                self.hidden[i].copy_(after[:, -1])
+            else:
+                distribution, _ = actor(seen, menu)
+            chosen = distribution.mode() if self._deterministic else distribution.sample()
+            log_prob = distribution.log_prob(chosen).expand_as(chosen)
+            actions.append(chosen.squeeze(1) if self.hidden else chosen)
+            log_probs.append(log_prob.squeeze(1) if self.hidden else log_prob)
+        return torch.cat(actions, -1), torch.cat(log_probs, -1)
