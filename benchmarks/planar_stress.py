@@ -41,7 +41,7 @@ HOLD = 25  # control steps that a bang-bang command lasts at most
 def load_config(**overrides: Any) -> config.PlanarConfig:
     """cfg/sim/planar.yaml with fields replaced."""
     raw = yaml.safe_load((ROOT / "cfg/sim/planar.yaml").read_text())
-    return dataclasses.replace(config._build(config.PlanarConfig, raw, "sim"), **overrides)
+    return dataclasses.replace(config.typed(config.PlanarConfig, raw, "sim"), **overrides)
 
 
 def load_scene(friction: float = 0.0) -> Scene:

@@ -20,7 +20,7 @@ def update_actors(
     actors: Sequence[Actor], batches: List[ActorBatch], order: Sequence[int], step: ActorStep, cfg: AlgoConfig,
     log_probs_before: Optional[Callable[[int], Tensor]] = None,
 ) -> Dict[int, Stats]:
-    """Steps the actors in ``order`` on factor * advantage (HAPPO: Kuba et al., 2022, Algorithm 4).
+    """Steps the actors in ``order`` on factor * advantage (HAPPO: Kuba et al., 2022).
 
     The factor M starts at 1 and, after each agent, is multiplied by that agent's new-to-old
     probability ratio. It is positive, so f min(r A, clip(r) A) = min(r f A, clip(r) f A): it may be

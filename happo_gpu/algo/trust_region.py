@@ -32,7 +32,7 @@ class NaturalStep(NamedTuple):
 
 
 def trust_region_step(actor: Actor, batch: ActorBatch, cfg: AlgoConfig) -> Stats:
-    """One step on the whole batch (Kuba et al., 2022, Algorithm 2); no entropy bonus.
+    """One step on the whole batch (HATRPO: Kuba et al., 2022); no entropy bonus.
 
     Every trial of the line search is computed and the first good one is taken by mask: asking the
     host whether to go on would stall a GPU for longer than the trials last. Over all ten that adds

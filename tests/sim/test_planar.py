@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from happo_gpu.cli import CFG_DIR
-from happo_gpu.config import PlanarConfig, _build
+from happo_gpu.config import PlanarConfig, typed
 from happo_gpu.geometry import box_distance, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene
 from happo_gpu.sim.planar import PlanarSim
@@ -27,7 +27,7 @@ Pose = Tuple[float, float, float]
 
 def make_sim(num_envs: int = 7, agents: int = 2, friction: float = 0.5, **changes) -> PlanarSim:
     raw = yaml.safe_load((CFG_DIR / "sim" / "planar.yaml").read_text())
-    cfg = dataclasses.replace(_build(PlanarConfig, raw, "sim"), **changes)
+    cfg = dataclasses.replace(typed(PlanarConfig, raw, "sim"), **changes)
     robot, box = RobotSpec("go1", ROBOT_MASS, ROBOT_INERTIA), ObjectSpec((HALF, HALF, 0.25), MASS, INERTIA, friction)
     return PlanarSim(Scene((robot,) * agents, (box,), 0.775), cfg, num_envs, torch.device("cpu"))
 

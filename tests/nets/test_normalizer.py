@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from happo_gpu.nets.normalizer import ValueNorm
+from happo_gpu.nets.normalizer import RunningNorm, ValueNorm
 
 
 def test_one_update_gives_the_mean_and_spread_of_its_batch():
@@ -29,3 +29,17 @@ def test_statistics_are_saved_with_the_weights():
     norm.update(torch.randn(17, 1))
     other.load_state_dict(norm.state_dict())
     assert torch.equal(other.running_mean_sq, norm.running_mean_sq)
+
+
+def test_input_statistics_of_unequal_batches_are_those_of_all_samples_together():
+    norm, everything = RunningNorm(3), [torch.randn(n, 3) * 5.0 + 7.0 for n in (11, 2003, 5)]
+    norm.count.zero_()  # without the one imagined sample that a fresh norm starts from
+    for batch in everything:
+        norm.update(batch)
+    whole = torch.cat(everything)
+    torch.testing.assert_close(norm.mean, whole.mean(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(norm.var, whole.var(0, unbiased=False), rtol=1e-4, atol=1e-5)
+
+
+def test_normalised_inputs_are_clipped_at_five():
+    assert RunningNorm(2)(torch.tensor([[100.0, -100.0]])).tolist() == [[5.0, -5.0]]
