@@ -129,7 +129,12 @@ def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
         run_dir = _new_run_dir(cfg)
     seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
     print(f"device: {device}  seed: {seed}  threads: {torch.get_num_threads()}  run: {run_dir}", flush=True)
-    trainer = build.build_trainer(cfg, run_dir, name, device, seed, state)
+    try:
+        trainer = build.build_trainer(cfg, run_dir, name, device, seed, state)
+    except ConfigError:
+        if not resumed:
+            run_dir.rmdir()  # nothing has been written yet
+        raise
     if not resumed:
         raw["seed"] = seed
         (run_dir / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))

@@ -40,9 +40,11 @@ class ActorBatch:
         }
         return dataclasses.replace(batches[0], num_agents=len(batches), **tensors)
 
-    def select(self, index: Tensor) -> "ActorBatch":
-        """The samples or sequences at ``index``."""
-        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in self._tensors()})
+    def shuffled(self, order: Tensor, num_parts: int) -> Iterator["ActorBatch"]:
+        """The samples or sequences in ``order``, cut into equal parts: gathered at once, then views."""
+        gathered = {name: getattr(self, name).index_select(0, order).chunk(num_parts) for name in self._tensors()}
+        for part in range(num_parts):
+            yield dataclasses.replace(self, **{name: parts[part] for name, parts in gathered.items()})
 
     def with_advantage(self, advantage: Tensor) -> "ActorBatch":
         return dataclasses.replace(self, advantage=advantage)
@@ -78,12 +80,14 @@ def whole_log_probs(actor: Actor, batch: ActorBatch) -> Tensor:
     return log_probs.reshape(*batch.actions.shape[:-1], -1)
 
 
-def minibatches(num_samples: int, num_parts: int, num_agents: int, device: torch.device) -> Iterator[Tensor]:
-    """Index tensors of one epoch: every agent's samples in an order of their own.
+def epoch_order(num_samples: int, num_parts: int, num_agents: int, device: torch.device) -> Tensor:
+    """Indices of one epoch, minibatch after minibatch: every agent's samples in an order of their own.
 
     As in HARL a remainder of num_samples / num_parts is left out of the epoch.
     """
     size = num_samples // num_parts
-    orders = [a * num_samples + torch.randperm(num_samples, device=device) for a in range(num_agents)]
-    for part in range(num_parts):
-        yield torch.cat([order[part * size : (part + 1) * size] for order in orders])
+    orders = [
+        a * num_samples + torch.randperm(num_samples, device=device)[: size * num_parts].view(num_parts, size)
+        for a in range(num_agents)
+    ]
+    return torch.cat(orders, 1).flatten()

@@ -7,7 +7,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import minibatches
+from happo_gpu.algo.batch import epoch_order
 from happo_gpu.algo.surrogate import value_loss
 from happo_gpu.config import AlgoConfig
 from happo_gpu.nets.critic import Critic
@@ -39,13 +39,14 @@ def update_critic(
     if cfg.valuenorm_update == "iteration":
         value_norm.update(returns)
     for _ in range(cfg.critic_epoch):
-        for index in minibatches(states.shape[0], cfg.critic_num_mini_batch, 1, states.device):
-            targets = returns[index]
+        order = epoch_order(states.shape[0], cfg.critic_num_mini_batch, 1, states.device)
+        fields = (states, old_values, returns) + (tuple(memory) if memory else ())
+        parts = [field.index_select(0, order).chunk(cfg.critic_num_mini_batch) for field in fields]
+        for seen, old, targets, *remembered in zip(*parts):
             if cfg.valuenorm_update == "minibatch":
                 value_norm.update(targets)
-            remembered = Memory(memory.hidden[index], memory.first[index]) if memory else None
-            values, _ = critic(states[index], remembered)
-            loss = value_loss(values, old_values[index], value_norm.normalize(targets), clip, delta).mean()
+            values, _ = critic(seen, Memory(*remembered) if memory else None)
+            loss = value_loss(values, old, value_norm.normalize(targets), clip, delta).mean()
             optimizer.zero_grad(set_to_none=True)
             (cfg.value_loss_coef * loss).backward()
             norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))

@@ -25,6 +25,11 @@ from happo_gpu.nets.recurrent import Memory
 from happo_gpu.types import AgentSpec, Stats, split_actions, split_choices, split_obs
 
 
+# One kernel for all parameters; on CUDA the step count lives on the device too. Older torch has it on CUDA only.
+_FUSED_ON_CPU = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 4)
+_FASTEST = {"cuda": {"fused": True, "capturable": True}, "cpu": {"fused": True} if _FUSED_ON_CPU else {}}
+
+
 class Returns(NamedTuple):
     """What the critic and GAE make of a rollout; each (T, N, K)."""
 
@@ -71,7 +76,7 @@ class OnPolicyLearner:
         rate = torch.tensor(lr, device=weight.device) if cfg.adaptive_kl else lr
         return torch.optim.Adam(
             module.parameters(), lr=rate, eps=cfg.opti_eps, weight_decay=cfg.weight_decay,
-            capturable=weight.is_cuda,  # its step count then lives on the device too
+            **_FASTEST[weight.device.type],
         )
 
     # -- acting ------------------------------------------------------------------------------

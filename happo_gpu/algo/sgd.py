@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import ActorBatch, minibatches
+from happo_gpu.algo.batch import ActorBatch, epoch_order
 from happo_gpu.algo.surrogate import active_mean, approximate_kl, clipped_surrogate, probability_ratio
 from happo_gpu.config import AlgoConfig
 from happo_gpu.nets.actor import Actor
@@ -36,8 +36,8 @@ def sgd_step(actor: Actor, optimizer: torch.optim.Optimizer, batch: ActorBatch, 
     num_samples = batch.obs.shape[0] // batch.num_agents
     losses, entropies, norms = [], [], []
     for _ in range(cfg.ppo_epoch):
-        for index in minibatches(num_samples, cfg.actor_num_mini_batch, batch.num_agents, batch.obs.device):
-            part = batch.select(index)
+        order = epoch_order(num_samples, cfg.actor_num_mini_batch, batch.num_agents, batch.obs.device)
+        for part in batch.shuffled(order, cfg.actor_num_mini_batch):
             distribution = part.distribution(actor)
             loss, entropy = actor_loss(distribution, part, cfg), mean_entropy(distribution, part, cfg)
             optimizer.zero_grad(set_to_none=True)

@@ -10,7 +10,7 @@ import torch
 from conftest import CPU, N, T, compose_config, random_rollout
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.algo.sequential import update_actors
-from happo_gpu.algo.batch import minibatches, whole_log_probs
+from happo_gpu.algo.batch import epoch_order, whole_log_probs
 from happo_gpu.algo.surrogate import probability_ratio
 from happo_gpu.types import AgentSpec, box, split_actions, split_obs
 
@@ -145,10 +145,10 @@ def test_std_stays_bounded_however_large_the_entropy_bonus():
 
 
 def test_minibatches_visit_every_sample_once_and_drop_the_remainder():
-    parts = list(minibatches(11, 3, 2, CPU))
-    assert [len(part) for part in parts] == [6, 6, 6]
-    everything = torch.cat(parts)
-    assert len(everything.unique()) == 18 and int(everything.max()) < 22
+    order = epoch_order(11, 3, 2, CPU)
+    assert len(order) == 18 == len(order.unique()) and int(order.max()) < 22
+    for part in order.chunk(3):  # three samples of each agent in every minibatch, the first agent's before
+        assert bool((part[:3] < 11).all()) and bool((part[3:] >= 11).all())
 
 
 def test_learning_rate_decays_linearly_when_asked():

@@ -17,7 +17,6 @@ _ALGO = ("lr", "critic_lr", "opti_eps", "weight_decay", "critic_epoch", "use_cli
          "max_grad_norm", "gamma", "gae_lambda", "use_huber_loss", "use_policy_active_masks", "huber_delta",
          "action_aggregation", "fixed_order", "ppo_epoch", "use_valuenorm", "use_linear_lr_decay", "episode_length")
 _TRUST_REGION = ("kl_threshold", "ls_step", "accept_ratio", "backtrack_coeff")
-_FLOATS = ("weight_decay", "std_x_coef", "std_y_coef", "value_loss_coef", "gain", "huber_delta", "max_grad_norm")
 
 
 def algo_config(name: str, harl: Dict[str, Dict[str, Any]]) -> AlgoConfig:

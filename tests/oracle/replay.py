@@ -14,7 +14,7 @@ from happo_gpu.algo import sequential, sgd, trust_region
 from happo_gpu.algo.batch import ActorBatch, whole_log_probs
 from happo_gpu.algo.on_policy import OnPolicyLearner, Returns
 from happo_gpu.data.returns import gae
-from happo_gpu.data.rollout import Rollout, to_samples
+from happo_gpu.data.rollout import Rollout
 from happo_gpu.nets.normalizer import NoValueNorm, ValueNorm
 from happo_gpu.nets.recurrent import Memory
 from happo_gpu.types import Stats
@@ -23,6 +23,7 @@ from tests.oracle.check import Report
 from tests.oracle.names import agent_specs, algo_config, our_name
 
 CPU = torch.device("cpu")
+DEFAULT_ENV_STEPS = 10_000_000  # HARL's num_env_steps
 
 
 class Unsupported(ValueError):
@@ -40,7 +41,7 @@ def replay(path: Path) -> Report:
     elif config.get("kind") == "valuenorm":
         _replay_valuenorm(arrays, config, report)
     elif config.get("algo_name") in ("happo", "mappo", "haa2c", "hatrpo"):
-        _OnPolicy(arrays, config, report).run()
+        OnPolicyReplay(arrays, config, report).run()
     else:
         raise Unsupported(str(config.get("algo_name", config.get("kind"))))
     return report
@@ -58,15 +59,19 @@ def _squeeze(array: np.ndarray) -> Tensor:
 # -- GAE and ValueNorm ---------------------------------------------------------------------------
 
 
-def _compare_returns(report: Report, out: str, arrays, values: Tensor, value_norm, masks, rewards, cfg: Dict[str, Any]):
-    """GAE on recorded values (T + 1, N, K), normalised units; returns advantages and returns."""
+def _compare_returns(
+    report: Report, out: str, arrays, values: Tensor, next_value: Tensor, value_norm, masks, rewards, cfg: Dict[str, Any]
+):
+    """GAE on recorded values (T, N, K) and the one after them, normalised units; returns advantages and returns."""
     ended, cut = _squeeze(masks["masks"])[1:] == 0.0, _squeeze(masks["bad_masks"])[1:] == 0.0
     denormalized = value_norm.denormalize(values)
+    # HARL's discounted returns (use_gae False) bootstrap from the value in normalised units.
+    last = (value_norm.denormalize(next_value) if cfg["use_gae"] else next_value).unsqueeze(0)
     advantages, returns = gae(
-        rewards, denormalized[:-1], denormalized[1:], ended & ~cut, ended & cut, cfg["gamma"], cfg["gae_lambda"],
-        cfg["time_limit"],
+        rewards, denormalized, torch.cat((denormalized[1:], last)), ended & ~cut, ended & cut, cfg["gamma"],
+        cfg["gae_lambda"], cfg["time_limit"],
     )
-    report.compare("returns", f"{out}/values_denormalized", denormalized, arrays[f"{out}/values_denormalized"])
+    report.compare("returns", f"{out}/values_denormalized", denormalized, arrays[f"{out}/values_denormalized"][:-1])
     report.compare("returns", f"{out}/returns", returns, arrays[f"{out}/returns"][:-1])
     report.compare("returns", f"{out}/advantages_raw", advantages, arrays[f"{out}/advantages_raw"])
     return advantages, returns
@@ -81,12 +86,11 @@ def _loaded_norm(arrays, prefix: str, beta: float):
 
 
 def _replay_gae(arrays, config, report: Report) -> None:
-    values = _squeeze(arrays["in/value_preds"]).clone()
-    values[-1] = _squeeze(arrays["in/next_value"][None])[0]
+    values, next_value = _squeeze(arrays["in/value_preds"])[:-1], _squeeze(arrays["in/next_value"][None])[0]
     cfg = {"gamma": config["gamma"], "gae_lambda": config["gae_lambda"] if config["use_gae"] else 1.0,
-           "time_limit": "mask" if config["use_proper_time_limits"] else "terminal"}
+           "time_limit": "mask" if config["use_proper_time_limits"] else "terminal", "use_gae": config["use_gae"]}
     masks = {name: arrays[f"in/{name}"] for name in ("masks", "bad_masks")}
-    _compare_returns(report, "out", arrays, values, _loaded_norm(arrays, "in/valuenorm", 0.99999), masks,
+    _compare_returns(report, "out", arrays, values, next_value, _loaded_norm(arrays, "in/valuenorm", 0.99999), masks,
                      _squeeze(arrays["in/rewards"]), cfg)
 
 
@@ -114,7 +118,7 @@ def _replay_valuenorm(arrays, config, report: Report) -> None:
 # -- a whole update ------------------------------------------------------------------------------
 
 
-class _OnPolicy:
+class OnPolicyReplay:
     """One file of OnPolicyHARunner or OnPolicyMARunner: iterations of compute() and train()."""
 
     def __init__(self, arrays: Dict[str, np.ndarray], config: Dict[str, Any], report: Report) -> None:
@@ -134,14 +138,16 @@ class _OnPolicy:
         self._permutations: Iterator[np.ndarray] = iter(())
 
     def run(self) -> None:
-        train = self.config["harl"]["train"]
-        episodes = train["num_env_steps"] // train["episode_length"] // train["n_rollout_threads"]
-        k = 0
+        train, recorded = self.config["harl"]["train"], 0
+        while f"in/it{recorded}/critic/rewards" in self.arrays:
+            recorded += 1
+        planned = train["num_env_steps"] // train["episode_length"] // train["n_rollout_threads"]
+        # A file with HARL's default length is a whole run: rates decay over what it records.
+        episodes = recorded if train["num_env_steps"] == DEFAULT_ENV_STEPS else planned
         with mock.patch("torch.randperm", self._permutation):
-            while f"in/it{k}/critic/rewards" in self.arrays:
+            for k in range(recorded):
                 self.learner.set_progress(k / episodes)
-                self._iteration(k)
-                k += 1
+                self.iteration(k)
 
     def _permutation(self, size: int, device: Optional[torch.device] = None) -> Tensor:
         recorded = next(self._permutations, None)
@@ -153,22 +159,22 @@ class _OnPolicy:
 
     # -- one iteration -------------------------------------------------------------------------
 
-    def _iteration(self, k: int) -> None:
+    def iteration(self, k: int) -> None:
         into, out = f"in/it{k}", f"out/it{k}"
-        rollout = self._rollout(into)
+        rollout = self.rollout(into)
         values, advantages, returns = self._returns(into, out, rollout)
         self._actors(k, rollout, advantages)
-        targets = Returns(values[:-1], advantages, returns, self._critic_hidden(into))
+        targets = Returns(values, advantages, returns, self._critic_hidden(into))
         self._permutations = iter(self.arrays[f"perm/it{k}/critic"])
         gradients = self._watch(self.learner.critic_optimizer, self.learner.critic)
         stats = self.learner.step_critic(rollout, targets)
-        self._compare_network(f"{out}/critic", self.learner.critic, self.learner.critic_optimizer, gradients)
+        self.compare_network(f"{out}/critic", self.learner.critic, self.learner.critic_optimizer, gradients)
         self._compare_info(f"{out}/critic", stats, {"value_loss": "c_loss", "critic_grad_norm": "grad_norm"})
         if self.cfg.use_valuenorm:
             for name, value in self.learner.value_norm.state_dict().items():
                 self.report.compare("valuenorm", f"{out}/valuenorm/{name}", value, self.arrays[f"{out}/valuenorm/{name}"])
 
-    def _rollout(self, into: str) -> Rollout:
+    def rollout(self, into: str) -> Rollout:
         def stack(name: str, axis: int = -1) -> Tensor:
             parts = [self.arrays[f"{into}/actor{i}/{name}"] for i in range(len(self.agents))]
             return _tensor(np.concatenate(parts, axis))
@@ -178,9 +184,9 @@ class _OnPolicy:
         first = _tensor(self.arrays[f"{into}/actor0/masks"][:-1, :, 0] == 0.0)
         available = None
         if any(f"{into}/actor{i}/available_actions" in self.arrays for i in range(len(self.agents))):
-            available = torch.cat([
-                _tensor(self.arrays[f"{into}/actor{i}/available_actions"][:-1]) for i in range(len(self.agents))
-            ], -1) != 0.0
+            everything = [np.ones((num_steps + 1, num_envs, agent.num_choices)) for agent in self.agents]
+            menus = [self.arrays.get(f"{into}/actor{i}/available_actions", menu) for i, menu in enumerate(everything)]
+            available = _tensor(np.concatenate(menus, -1))[:-1] != 0.0
         active, hidden = stack("active_masks")[:-1], []
         if self.learner.chunk:
             hidden = [
@@ -196,13 +202,13 @@ class _OnPolicy:
         )
 
     def _returns(self, into: str, out: str, rollout: Rollout):
-        values = _squeeze(self.arrays[f"{into}/critic/value_preds"]).clone()
-        values[-1] = self._next_value(into)
-        self.report.compare("returns", f"{out}/next_value", values[-1], self.arrays[f"{out}/next_value"])
-        cfg = {"gamma": self.cfg.gamma, "gae_lambda": self.cfg.gae_lambda, "time_limit": self.cfg.time_limit}
+        values, next_value = _squeeze(self.arrays[f"{into}/critic/value_preds"])[:-1], self._next_value(into)
+        self.report.compare("returns", f"{out}/next_value", next_value, self.arrays[f"{out}/next_value"])
+        cfg = {"gamma": self.cfg.gamma, "gae_lambda": self.cfg.gae_lambda, "time_limit": self.cfg.time_limit,
+               "use_gae": self.config["harl"]["algo"]["use_gae"]}
         masks = {name: self.arrays[f"{into}/critic/{name}"] for name in ("masks", "bad_masks")}
         return (values, *_compare_returns(
-            self.report, out, self.arrays, values, self.learner.value_norm, masks, rollout.rewards, cfg
+            self.report, out, self.arrays, values, next_value, self.learner.value_norm, masks, rollout.rewards, cfg
         ))
 
     @torch.no_grad()
@@ -233,7 +239,7 @@ class _OnPolicy:
         learner, report = self.learner, self.report
         batches = learner.actor_batches(rollout, advantages)
         order = [int(i) for i in self.arrays[f"{out}/agent_order"]] if not self.cfg.model.share_param else [0]
-        self._compare_advantages(out, batches, advantages)
+        self._compare_advantages(out, batches)
         factors: List[Tensor] = [torch.ones_like(batches[0].advantage)]
 
         def compound(*args) -> Tensor:
@@ -245,21 +251,23 @@ class _OnPolicy:
             if f"{where}/factor" in self.arrays:
                 self._compare_samples("factor", f"{where}/factor", factors[-1], len(factors))
             self._compare_optional("log_prob", f"{where}/logp_before", self._by_time(whole_log_probs(actor, batch)))
-            with torch.no_grad():
-                whole = batch.uncut()
-                entropy = sgd.mean_entropy(whole.distribution(actor), whole, self._masked)
-            self._compare_optional("info", f"{where}/entropy_before", entropy)
+            if batch.active.any():  # of a dead agent HARL has 0 / 0
+                with torch.no_grad():
+                    whole = batch.uncut()
+                    entropy = sgd.mean_entropy(whole.distribution(actor), whole, self.cfg)
+                self._compare_optional("info", f"{where}/entropy_before", entropy)
             if f"{where}/trpo/loss_grad" in self.arrays:
                 self._compare_natural_step(where, actor, batch)
-            self._permutations = self._of_actor(k, i, batch.num_agents)
+            self._permutations = self.of_actor(k, i, batch.num_agents)
             gradients = self._watch(learner.actor_optimizers[i], actor)
             stats = learner.step_actor(i, batch)
-            self._compare_network(where, actor, learner.actor_optimizers[i], gradients)
+            self.compare_network(where, actor, learner.actor_optimizers[i], gradients)
             self._compare_optional("log_prob", f"{where}/logp_after", self._by_time(whole_log_probs(actor, batch)))
             self._compare_info(where, stats, {"policy_loss": "a_loss", "dist_entropy": "entropy", "actor_grad_norm": "grad_norm"})
             self._compare_info(where, stats, {name: name for name in ("kl", "loss_improve", "expected_improve")}, "trpo_info")
             if f"{where}/trpo/n_actor_param_writes" in self.arrays:
-                report.compare("count", f"{where}/trpo/trials", stats["trials"], self.arrays[f"{where}/trpo/n_actor_param_writes"])
+                trials = self.arrays[f"{where}/trpo/n_actor_param_writes"]
+                report.compare("count", f"{where}/trpo/trials", stats["trials"], trials)
             return stats
 
         original = sequential.compound
@@ -270,11 +278,7 @@ class _OnPolicy:
         if f"{out}/factor_after_last" in self.arrays:
             self._compare_samples("factor", f"{out}/factor_after_last", factors[-1], len(factors))
 
-    @property
-    def _masked(self):
-        return self.cfg
-
-    def _of_actor(self, k: int, i: int, num_agents: int) -> Iterator[np.ndarray]:
+    def of_actor(self, k: int, i: int, num_agents: int) -> Iterator[np.ndarray]:
         """Permutations in the order of use: by epoch, and within it by the agents that share the actor."""
         members = range(num_agents) if num_agents > 1 else [i]
         recorded = [self.arrays.get(f"perm/it{k}/actor{member}", ()) for member in members]
@@ -287,12 +291,12 @@ class _OnPolicy:
         num_steps = self.cfg.episode_length
         return samples.reshape(-1, num_steps, *samples.shape[2:]).transpose(0, 1).flatten(0, 1)
 
-    def _compare_advantages(self, out: str, batches: List[ActorBatch], raw: Tensor) -> None:
+    def _compare_advantages(self, out: str, batches: List[ActorBatch]) -> None:
         for batch, group in zip(batches, self.learner.groups):
-            for member, agent in enumerate(group):
-                part = batch.advantage.view(batch.num_agents, -1, *batch.advantage.shape[1:])[member]
-                name = f"{out}/actor{agent}/adv_used"
-                self._compare_optional("advantage", name, self._by_time(part))
+            parts = batch.advantage.view(batch.num_agents, -1, *batch.advantage.shape[1:])
+            for part, agent in zip(parts, group):
+                if batch.active.any():
+                    self._compare_optional("advantage", f"{out}/actor{agent}/adv_used", self._by_time(part))
 
     def _compare_samples(self, kind: str, where: str, samples: Tensor, times: float) -> None:
         self.report.compare(kind, where, self._by_time(samples), self.arrays[where], times)
@@ -352,15 +356,15 @@ class _OnPolicy:
         optimizer.step = step
         return seen
 
-    def _compare_network(self, where: str, network, optimizer, gradients: Dict[str, Tensor]) -> None:
+    def compare_network(self, where: str, network, optimizer, gradients: Optional[Dict[str, Tensor]] = None) -> None:
         parameters = dict(network.named_parameters())
         for theirs, mine in self._names(f"{where}/params").items():
             self.report.compare("params", f"{where}/params/{theirs}", parameters[mine], self.arrays[f"{where}/params/{theirs}"])
             moments = optimizer.state.get(parameters[mine], {})
             for name in ("exp_avg", "exp_avg_sq", "step"):
                 key = f"{where}/adam/{theirs}/{name}"
-                if key in self.arrays and name in moments:
+                if key in self.arrays:
                     self.report.compare(name, key, moments[name], self.arrays[key])
             key = f"{where}/grad_first_update/{theirs}"
-            if key in self.arrays:
+            if key in self.arrays and gradients is not None:
                 self.report.compare("gradient", key, gradients[mine], self.arrays[key])
