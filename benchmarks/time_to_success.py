@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -20,14 +19,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from machine import machine
+
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (0.90, 0.95, 0.98)
 
 
-def run(num_envs: int, seed: int, extra: list) -> dict:
-    """One training run; its figures."""
+def run(num_envs: int, seed: int, extra: list, algo: str = "HAPPO") -> dict:
+    """One training run of the main command; its figures."""
     with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, str(ROOT / "train.py"), "task=Go1Push", "algo=HAPPO", f"num_envs={num_envs}",
+        command = [sys.executable, str(ROOT / "train.py"), "task=Go1Push", f"algo={algo}", f"num_envs={num_envs}",
                    f"seed={seed}", *extra]
         started = time.perf_counter()
         with open(Path(home) / "console.txt", "w") as console:
@@ -85,14 +86,6 @@ def main() -> None:
             arguments.output.write_text(json.dumps({"machine": machine(), "overrides": extra, "runs": rows}, indent=1) + "\n")
     print()
     show(rows)
-
-
-def machine() -> dict:
-    import torch
-
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {"cpus": os.cpu_count(), "processor": platform.machine(), "gpu": gpu, "torch": torch.__version__,
-            "python": platform.python_version()}
 
 
 if __name__ == "__main__":

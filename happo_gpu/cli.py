@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from happo_gpu import process
+
 _START = time.perf_counter()
 _PACKAGE = Path(__file__).resolve().parent
 CFG_DIR = _PACKAGE / "cfg" if (_PACKAGE / "cfg").is_dir() else _PACKAGE.parent / "cfg"
@@ -15,6 +17,7 @@ GROUPS = ("task", "sim", "algo", "train")
 
 def main() -> None:
     """Entry of ``train.py`` and of the console script ``happo-gpu``."""
+    process.prepare()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the lines below are ours
     import hydra
     from hydra.errors import HydraException

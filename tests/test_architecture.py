@@ -13,7 +13,7 @@ PACKAGE = Path(happo_gpu.__file__).parent
 # module prefix -> prefixes of happo_gpu that it may import, besides its own package
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
-    ("config", set()), ("types", set()), ("geometry", set()),
+    ("config", set()), ("process", set()), ("types", set()), ("geometry", set()),
     ("sim", BASE), ("nets", BASE), ("distributed", BASE), ("accelerate", BASE),
     ("tasks", BASE | {"sim.base"}),
     ("data", BASE),

@@ -47,7 +47,8 @@ def update_actors(
         stats[i].update(policy_change(after, batch, cfg))
         stats[i].update(factor_mean=factor.mean(), factor_min=factor.min(), factor_max=factor.max())
         if cfg.compound_factor:
-            factor = compound(factor, after, before, cfg.action_aggregation)
+            # HARL's joint log-probabilities are one column against the rollout's equal ones.
+            factor = compound(factor, after, before[..., : after.shape[-1]], cfg.action_aggregation)
     return stats
 
 

@@ -72,8 +72,9 @@ def _compare_returns(
         cfg["gae_lambda"], cfg["time_limit"],
     )
     report.compare("returns", f"{out}/values_denormalized", denormalized, arrays[f"{out}/values_denormalized"][:-1])
-    report.compare("returns", f"{out}/returns", returns, arrays[f"{out}/returns"][:-1])
-    report.compare("returns", f"{out}/advantages_raw", advantages, arrays[f"{out}/advantages_raw"])
+    kind = "returns" if cfg["use_gae"] else "n_step"
+    report.compare(kind, f"{out}/returns", returns, arrays[f"{out}/returns"][:-1])
+    report.compare(kind, f"{out}/advantages_raw", advantages, arrays[f"{out}/advantages_raw"])
     return advantages, returns
 
 
@@ -126,6 +127,7 @@ class OnPolicyReplay:
         self.cfg = algo_config(config["algo_name"], config["harl"])
         self.agents = agent_specs(config)
         self.full_per_agent = config["state_type"] == "FP"
+        self.amplified = "trpo_" if self.cfg.actor_step == "trust_region" else ""  # tolerances of its own
         num_values = len(self.agents) if self.full_per_agent else 1
         self.learner = OnPolicyLearner(
             self.agents, config["share_obs_dim"], num_values, self.full_per_agent, self.cfg, CPU, seed=0
@@ -249,8 +251,8 @@ class OnPolicyReplay:
         def step(i: int, batch: ActorBatch) -> Stats:
             where, actor = f"{out}/actor{i}", learner.actors[i]
             if f"{where}/factor" in self.arrays:
-                self._compare_samples("factor", f"{where}/factor", factors[-1], len(factors))
-            self._compare_optional("log_prob", f"{where}/logp_before", self._by_time(whole_log_probs(actor, batch)))
+                self._compare_samples(f"{self.amplified}factor", f"{where}/factor", factors[-1], len(factors))
+            self._compare_log_probs(f"{where}/logp_before", actor, batch)
             if batch.active.any():  # of a dead agent HARL has 0 / 0
                 with torch.no_grad():
                     whole = batch.uncut()
@@ -262,7 +264,7 @@ class OnPolicyReplay:
             gradients = self._watch(learner.actor_optimizers[i], actor)
             stats = learner.step_actor(i, batch)
             self.compare_network(where, actor, learner.actor_optimizers[i], gradients)
-            self._compare_optional("log_prob", f"{where}/logp_after", self._by_time(whole_log_probs(actor, batch)))
+            self._compare_log_probs(f"{where}/logp_after", actor, batch)
             self._compare_info(where, stats, {"policy_loss": "a_loss", "dist_entropy": "entropy", "actor_grad_norm": "grad_norm"})
             self._compare_info(where, stats, {name: name for name in ("kl", "loss_improve", "expected_improve")}, "trpo_info")
             if f"{where}/trpo/n_actor_param_writes" in self.arrays:
@@ -276,7 +278,7 @@ class OnPolicyReplay:
                 learner.actors, batches, order, step, self.cfg, lambda i: whole_log_probs(learner.actors[i], batches[i])
             )
         if f"{out}/factor_after_last" in self.arrays:
-            self._compare_samples("factor", f"{out}/factor_after_last", factors[-1], len(factors))
+            self._compare_samples(f"{self.amplified}factor", f"{out}/factor_after_last", factors[-1], len(factors))
 
     def of_actor(self, k: int, i: int, num_agents: int) -> Iterator[np.ndarray]:
         """Permutations in the order of use: by epoch, and within it by the agents that share the actor."""
@@ -297,6 +299,9 @@ class OnPolicyReplay:
             for part, agent in zip(parts, group):
                 if batch.active.any():
                     self._compare_optional("advantage", f"{out}/actor{agent}/adv_used", self._by_time(part))
+
+    def _compare_log_probs(self, where: str, actor, batch: ActorBatch) -> None:
+        self._compare_optional(f"{self.amplified}log_prob", where, self._by_time(whole_log_probs(actor, batch)))
 
     def _compare_samples(self, kind: str, where: str, samples: Tensor, times: float) -> None:
         self.report.compare(kind, where, self._by_time(samples), self.arrays[where], times)

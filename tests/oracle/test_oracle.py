@@ -23,7 +23,7 @@ def test_all_kinds_of_files_are_here():
 
 @pytest.mark.parametrize("mutation", ["no_factor", "unbiased_std", "rollout_log_probs", "more_damping"])
 def test_a_wrong_formula_is_noticed(mutation, monkeypatch):
-    from happo_gpu.algo import sequential, surrogate, trust_region
+    from happo_gpu.algo import sequential, trust_region
 
     name = "hatrpo_prod_2agents_EP" if mutation == "more_damping" else "happo_prod_2agents_FP"
     if mutation == "no_factor":
