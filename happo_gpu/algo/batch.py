@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Union
 
 import torch
 from torch import Tensor
@@ -11,6 +11,15 @@ from torch import Tensor
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.distributions import Distribution
 from happo_gpu.nets.recurrent import Memory
+
+# Rows of a forward and backward pass: activations of more leave a CPU's caches, and gradients add up to the same.
+PIECE_ROWS = {"cpu": 8192, "cuda": 1 << 20}
+
+
+def piece_sizes(num_rows: int, steps_per_row: int, device: torch.device) -> List[int]:
+    """Sizes of the near-equal pieces that a minibatch of ``num_rows`` is worked off in."""
+    pieces = -(-num_rows * steps_per_row // PIECE_ROWS[device.type])
+    return [num_rows // pieces + (i < num_rows % pieces) for i in range(pieces)]
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,19 @@ class ActorBatch:
         gathered = {name: getattr(self, name).index_select(0, order).chunk(num_parts) for name in self._tensors()}
         for part in range(num_parts):
             yield dataclasses.replace(self, **{name: parts[part] for name, parts in gathered.items()})
+
+    def pieces(self) -> Iterator["ActorBatch"]:
+        """Parts that fit a cache."""
+        sizes = piece_sizes(self.obs.shape[0], 1 if self.hidden is None else self.obs.shape[1], self.obs.device)
+        parts = {name: getattr(self, name).split(sizes) for name in self._tensors()}
+        for i in range(len(sizes)):
+            yield dataclasses.replace(self, **{name: part[i] for name, part in parts.items()})
+
+    def share_of(self, piece: "ActorBatch", masked: bool) -> Union[Tensor, float]:
+        """A piece's weight in means over this batch: its share of the samples, or of the active ones if ``masked``."""
+        if masked and self.active is not None:
+            return piece.active.sum() / self.active.sum().clamp(min=1.0)
+        return piece.obs.shape[0] / self.obs.shape[0]
 
     def with_advantage(self, advantage: Tensor) -> "ActorBatch":
         return dataclasses.replace(self, advantage=advantage)

@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
+from typing import List, Optional, Union
 
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import epoch_order
+from happo_gpu.algo.batch import epoch_order, piece_sizes
 from happo_gpu.algo.surrogate import value_loss
 from happo_gpu.config import AlgoConfig
 from happo_gpu.nets.critic import Critic
@@ -32,24 +32,34 @@ def update_critic(
     HARL moves ValueNorm's statistics at every minibatch (valuenorm_update: minibatch). ``iteration``
     moves them once, before the first: the targets of one iteration are then one fixed function.
     """
-    clip = cfg.clip_param if cfg.use_clipped_value_loss else math.inf
-    delta = cfg.huber_delta if cfg.use_huber_loss else math.inf
     parameters = list(critic.parameters())
+    everything = [states, old_values, returns, *(memory or ())]
     losses, norms = [], []
     if cfg.valuenorm_update == "iteration":
         value_norm.update(returns)
     for _ in range(cfg.critic_epoch):
         order = epoch_order(states.shape[0], cfg.critic_num_mini_batch, 1, states.device)
-        fields = (states, old_values, returns) + (tuple(memory) if memory else ())
-        parts = [field.index_select(0, order).chunk(cfg.critic_num_mini_batch) for field in fields]
-        for seen, old, targets, *remembered in zip(*parts):
+        shuffled = [field.index_select(0, order).chunk(cfg.critic_num_mini_batch) for field in everything]
+        for seen, old, targets, *remembered in zip(*shuffled):
             if cfg.valuenorm_update == "minibatch":
                 value_norm.update(targets)
-            values, _ = critic(seen, Memory(*remembered) if memory else None)
-            loss = value_loss(values, old, value_norm.normalize(targets), clip, delta).mean()
             optimizer.zero_grad(set_to_none=True)
-            (cfg.value_loss_coef * loss).backward()
+            losses.append(_accumulate_gradients(critic, [seen, old, value_norm.normalize(targets), *remembered], cfg))
             norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))
             optimizer.step()
-            losses.append(loss.detach())
     return {"c_loss": torch.stack(losses).mean(), "grad_norm": torch.stack(norms).mean()}
+
+
+def _accumulate_gradients(critic: Critic, minibatch: List[Tensor], cfg: AlgoConfig) -> Tensor:
+    """Gradients of the mean loss of (states, old values, normalised targets[, hidden, first]), piece by piece."""
+    clip = cfg.clip_param if cfg.use_clipped_value_loss else math.inf
+    delta = cfg.huber_delta if cfg.use_huber_loss else math.inf
+    states, recurrent = minibatch[0], len(minibatch) > 3
+    sizes = piece_sizes(len(states), states.shape[1] if recurrent else 1, states.device)
+    total = torch.zeros((), device=states.device)
+    for seen, old, targets, *remembered in zip(*(field.split(sizes) for field in minibatch)):
+        values, _ = critic(seen, Memory(*remembered) if recurrent else None)
+        loss = value_loss(values, old, targets, clip, delta).mean() * (len(seen) / len(states))
+        (cfg.value_loss_coef * loss).backward()
+        total = total + loss.detach()
+    return total

@@ -1,6 +1,8 @@
 """How an actor steps under PPO and A2C: epochs of shuffled minibatches."""
 from __future__ import annotations
 
+from typing import Tuple
+
 import torch
 from torch import Tensor
 
@@ -23,11 +25,26 @@ def actor_loss(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig) -
     return -active_mean(gain, batch.active if cfg.use_policy_active_masks else None)
 
 
+def masks_entropy(distribution: Distribution, cfg: AlgoConfig) -> bool:
+    """Whether entropy is averaged over active samples only; HARL forgets that for several menus."""
+    return cfg.use_policy_active_masks and not getattr(distribution, "harl_joint", False)
+
+
 def mean_entropy(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig) -> Tensor:
     """Entropy of an action over the batch's active samples, 0-d, nats."""
-    harl_joint = getattr(distribution, "harl_joint", False)  # HARL forgets this mask too for several menus
-    masked = cfg.use_policy_active_masks and not harl_joint
-    return active_mean(distribution.entropy(), batch.active if masked else None)
+    return active_mean(distribution.entropy(), batch.active if masks_entropy(distribution, cfg) else None)
+
+
+def accumulate_gradients(actor: Actor, batch: ActorBatch, cfg: AlgoConfig) -> Tuple[Tensor, Tensor]:
+    """Gradients of the whole batch's loss, worked off piece by piece; returns loss and entropy, 0-d."""
+    total_loss = total_entropy = torch.zeros((), device=batch.obs.device)
+    for piece in batch.pieces():
+        distribution = piece.distribution(actor)
+        loss = actor_loss(distribution, piece, cfg) * batch.share_of(piece, cfg.use_policy_active_masks)
+        entropy = mean_entropy(distribution, piece, cfg) * batch.share_of(piece, masks_entropy(distribution, cfg))
+        (loss - cfg.entropy_coef * entropy).backward()
+        total_loss, total_entropy = total_loss + loss.detach(), total_entropy + entropy.detach()
+    return total_loss, total_entropy
 
 
 def sgd_step(actor: Actor, optimizer: torch.optim.Optimizer, batch: ActorBatch, cfg: AlgoConfig) -> Stats:
@@ -38,14 +55,12 @@ def sgd_step(actor: Actor, optimizer: torch.optim.Optimizer, batch: ActorBatch, 
     for _ in range(cfg.ppo_epoch):
         order = epoch_order(num_samples, cfg.actor_num_mini_batch, batch.num_agents, batch.obs.device)
         for part in batch.shuffled(order, cfg.actor_num_mini_batch):
-            distribution = part.distribution(actor)
-            loss, entropy = actor_loss(distribution, part, cfg), mean_entropy(distribution, part, cfg)
             optimizer.zero_grad(set_to_none=True)
-            (loss - cfg.entropy_coef * entropy).backward()
+            loss, entropy = accumulate_gradients(actor, part, cfg)
             norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))
             optimizer.step()
-            losses.append(loss.detach())
-            entropies.append(entropy.detach())
+            losses.append(loss)
+            entropies.append(entropy)
     means = {"a_loss": losses, "entropy": entropies, "grad_norm": norms}
     return {name: torch.stack(values).mean() for name, values in means.items()}
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from conftest import CPU, N, S, T, compose_config, random_rollout
+from happo_gpu.algo import batch as batch_module
 from happo_gpu.algo.batch import whole_log_probs
 from happo_gpu.algo.surrogate import normalize_advantage
 from happo_gpu.data.rollout import to_samples
@@ -157,3 +158,26 @@ def test_shared_actors_of_unequal_agents_are_refused():
 
     with pytest.raises(ConfigError, match="differ in size"):
         random_rollout(MIXED, config("algo=MAPPO", "train=Go1PushHAPPO", "algo.model.share_param=true"))
+
+
+@pytest.mark.parametrize("recurrent", ["none", "chunked"])
+def test_a_minibatch_in_pieces_gives_the_gradients_of_the_whole(monkeypatch, recurrent):
+    results = []
+    for rows in (1 << 20, 7):  # 52 samples, or 26 sequences of 2 steps
+        monkeypatch.setitem(batch_module.PIECE_ROWS, "cpu", rows)
+        torch.manual_seed(2)
+        cfg = config("algo.actor_num_mini_batch=1", "algo.critic_num_mini_batch=1", f"algo.model.recurrent={recurrent}",
+                     "algo.model.data_chunk_length=2", "algo.entropy_coef=0.1")
+        learner, rollout = random_rollout(MIXED, cfg, deaths=True, masks=True)
+        torch.manual_seed(3)
+        stats = learner.update(rollout)
+        networks = [*learner.actors, learner.critic]
+        results.append(torch.cat([w.flatten() for n in networks for w in weights(n)] + [torch.stack([
+            stats[name].reshape(()) for name in ("losses/a_loss", "losses/entropy", "losses/c_loss")
+        ])]))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=2e-5)
+
+
+def test_pieces_cover_a_minibatch_once():
+    assert batch_module.piece_sizes(20_011, 1, CPU) == [6671, 6670, 6670]
+    assert sum(batch_module.piece_sizes(26, 5000, CPU)) == 26
