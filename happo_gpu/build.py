@@ -14,24 +14,16 @@ from happo_gpu.config import Config, ConfigError, SmallConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger
 from happo_gpu.sim.planar import PlanarSim
+from happo_gpu.tasks.crew import Crew
+from happo_gpu.tasks.harvest import Harvest
 from happo_gpu.tasks.push import Go1Push, scene_of
+from happo_gpu.tasks.recall import Recall
+from happo_gpu.tasks.spread import Spread
 from happo_gpu.trainer import Trainer
-
-
-def _small_tasks():  # TEMPORARY while they are being written
-    import importlib
-    found = {}
-    for name in ("Spread", "Harvest", "Recall", "Crew"):
-        try:
-            found[name] = getattr(importlib.import_module(f"happo_gpu.tasks.{name.lower()}"), name)
-        except ImportError:
-            pass
-    return found
-
 
 SIMS = {"planar": PlanarSim}
 TASKS = {"Go1Push": Go1Push}
-SMALL_TASKS = _small_tasks()  # no simulator
+SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
 
 
 def device_of(cfg: Config) -> torch.device:
