@@ -10,10 +10,7 @@ _KEEP = 1 << 30  # bytes
 
 
 def prepare() -> None:
-    """Makes CPU training faster on an idle machine and bearable on a shared one; keeps what the user has set."""
-    # A thread that waits for another spins for milliseconds by default. Where another program holds a core that
-    # is time it needed itself, and training becomes ten to twenty times slower; this is some microseconds.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    """Makes training on a CPU faster; leaves alone what the user has set."""
     if sys.platform.startswith("linux") and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         _keep_freed_memory()
 

@@ -70,6 +70,31 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path):
     assert epochs == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("task", ["Recall", "Harvest"])
+def test_memories_masks_and_deaths_survive_a_resume(tmp_path, task):
+    # Rollouts of 6 steps cut episodes of 8 and 50: states must run on from one iteration into the next.
+    small = [f"task={task}", "num_envs=11", "algo.episode_length=6", "algo.model.hidden_sizes=[8,8]",
+             "algo.model.recurrent=chunked", "algo.model.data_chunk_length=3", "algo.actor_num_mini_batch=2",
+             "algo.critic_num_mini_batch=2", "train.eval_envs=3", "eval_every=0", "save_every=0", "max_iterations=5"]
+
+    def build_one(name, state=None):
+        cfg = compose_config(*small)
+        (tmp_path / name).mkdir(exist_ok=True)
+        return build.build_trainer(cfg, tmp_path / name, task, CPU, build.seed_everything(3, False), state)
+
+    whole = build_one("whole")
+    whole.run()
+    first = build_one("cut")
+    for _ in range(2):
+        first._after_iteration(first.iterate())
+    first._save_last()
+    torch.manual_seed(999)
+    second = build_one("cut", checkpoint.load(checkpoint.latest(tmp_path / "cut"), CPU))
+    second.run()
+    assert equal(weights(whole), weights(second))
+    assert equal(whole.policy.hidden, second.policy.hidden) and bool(whole.policy.hidden[0].any())
+
+
 def test_an_iteration_never_crosses_to_the_host(tmp_path, monkeypatch):
     trainer = make(tmp_path)
     trainer.iterate()  # lazily built state (Adam) exists from here on

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -130,10 +130,12 @@ class OnPolicyLearner:
     def step_actor(self, index: int, batch: ActorBatch) -> Stats:
         """One actor's step on its batch, as cfg.actor_step says."""
         actor, optimizer = self.actors[index], self.actor_optimizers[index]
-        if self.cfg.actor_step == "trust_region":
-            step = lambda: trust_region_step(actor, batch, self.cfg)  # noqa: E731
-        else:
-            step = lambda: sgd_step(actor, optimizer, batch, self.cfg)  # noqa: E731
+
+        def step() -> Stats:
+            if self.cfg.actor_step == "trust_region":
+                return trust_region_step(actor, batch, self.cfg)
+            return sgd_step(actor, optimizer, batch, self.cfg)
+
         return step() if batch.active is None else unless_all_dead(step, batch.active, actor, optimizer)
 
     def step_critic(self, rollout: Rollout, targets: Returns) -> Stats:
@@ -200,7 +202,7 @@ class OnPolicyLearner:
             return rollout.first
         return rollout.first.unsqueeze(-1).expand(-1, -1, len(self.agents))
 
-    def _values(self, rollout: Rollout):
+    def _values(self, rollout: Rollout) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         """Normalised values and next values (T, N, K), and a recurrent critic's states by chunk."""
         if not self.chunk:
             values, next_values = self.critic(rollout.states)[0], self.critic(rollout.final_states)[0]
