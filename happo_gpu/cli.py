@@ -170,8 +170,9 @@ def _test(cfg: Any) -> None:
     print(f"Started to play: {task.num_envs} environments", flush=True)
     result = evaluate.evaluate(task, learner.policy(task.num_envs, deterministic=True), seed)
     print(evaluate.report(result), flush=True)
-    result.update(checkpoint=str(cfg.checkpoint), task=cfg.task.name, sim=cfg.sim.name, seed=seed,
-                  spawn=cfg.task.env.spawn)
+    result.update(checkpoint=str(cfg.checkpoint), task=cfg.task.name, seed=seed)
+    if task.sim is not None:
+        result.update(sim=cfg.sim.name, spawn=cfg.task.env.spawn)
     evaluate.write(_run_of(path) / "evaluation.json", result)
 
 

@@ -55,6 +55,17 @@ def test_a_checkpoint_is_evaluated_from_another_directory_level(finished_run):
         assert key in written
 
 
+def test_a_small_task_without_a_simulator_is_trained_and_evaluated(tmp_path):
+    tiny = ["task=Recall", "num_envs=11", "train.eval_envs=5", "num_threads=1"]
+    result = train(tmp_path, *tiny, "max_iterations=1", "experiment=small")
+    assert result.returncode == 0 and "evaluation: return" in result.stdout, result.stderr
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    result = train(tmp_path, *tiny, "test=True", f"checkpoint={run_dir}/nn/small.pth")
+    assert result.returncode == 0, result.stderr
+    written = json.loads((run_dir / "evaluation.json").read_text())
+    assert 0.0 <= written["mean_score"] <= 1.0 and "sim" not in written and "score" in result.stdout
+
+
 def test_a_finished_run_is_continued_by_resume(finished_run):
     home, _ = finished_run
     result = train(home, "resume=auto", "experiment=mine", "max_iterations=5")

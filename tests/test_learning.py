@@ -27,3 +27,16 @@ def test_the_default_preset_learns_to_push(tmp_path):
 @pytest.mark.slow
 def test_time_outs_taken_for_terminations_teach_nothing(tmp_path):
     assert final_success(tmp_path, "algo.time_limit=terminal") <= 0.1
+
+
+@pytest.mark.slow
+def test_only_a_policy_with_memory_recalls(tmp_path):
+    scores = {}
+    for recurrent in ("chunked", "none"):
+        home = tmp_path / recurrent
+        home.mkdir()
+        command = [sys.executable, str(ROOT / "train.py"), "task=Recall", f"algo.model.recurrent={recurrent}", "num_threads=1"]
+        subprocess.run(command, cwd=str(home), check=True, stdout=subprocess.DEVNULL)
+        (metrics,) = home.glob("runs/*/metrics.jsonl")
+        scores[recurrent] = json.loads(metrics.read_text().splitlines()[-1])["evaluation"]["mean_score"]
+    assert scores["chunked"] >= 0.95 and scores["none"] <= 0.3  # guessing: 1 in 6
