@@ -6,7 +6,7 @@ import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_KEEP = 1 << 30  # bytes
+_KEEP = (1 << 30, 32 << 20)  # bytes; older versions of glibc refuse a threshold above 32 MB
 
 
 def prepare() -> None:
@@ -18,8 +18,9 @@ def prepare() -> None:
 def _keep_freed_memory() -> None:
     """Activations of a megabyte otherwise go back to the system when freed and are faulted in again page by page."""
     try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEEP)
-        libc.mallopt(_M_MMAP_THRESHOLD, _KEEP)
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # not glibc
-        pass
+        return
+    # In this order: a trim threshold alone would switch off the growing mmap threshold and make it worse.
+    if any(mallopt(_M_MMAP_THRESHOLD, size) for size in _KEEP):
+        mallopt(_M_TRIM_THRESHOLD, _KEEP[0])

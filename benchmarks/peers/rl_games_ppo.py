@@ -52,7 +52,7 @@ def settings(job: Job, folder: str) -> Dict[str, Any]:
         "truncate_grads": algo["use_max_grad_norm"], "grad_norm": algo["max_grad_norm"],
     }
     config = {
-        **training, "name": "peers", "env_name": "peers", "train_dir": folder, "device": "cpu", "multi_gpu": False, "ppo": True,
+        **training, "name": "peers", "env_name": "peers", "train_dir": folder, "device": "cpu", "ppo": True,
         "num_actors": job.num_envs, "horizon_length": job.num_steps, "minibatch_size": samples * NUM_AGENTS,
         "gamma": algo["gamma"], "tau": algo["gae_lambda"], "lr_schedule": "constant", "schedule_type": "standard",
         "normalize_advantage": True, "normalize_value": algo["use_valuenorm"], "entropy_coef": algo["entropy_coef"],

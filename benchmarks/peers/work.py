@@ -10,7 +10,7 @@ import resource
 import sys
 from dataclasses import dataclass
 from time import perf_counter, process_time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Job:
 
     num_envs: int
     num_steps: int  # per iteration
-    threads: int
+    threads: int  # at most; each turn says how many
     algo: Dict[str, Any]  # cfg/algo/HAPPO.yaml
 
     @staticmethod
@@ -139,14 +139,15 @@ class Counts:
 class Turns:
     """One iteration for every line on standard input, one line of JSON about it on standard output.
 
-    A worker sleeps in :meth:`begin` while the others have their turns. The first line that it writes
-    says that it is ready, the second belongs to the warm-up iteration and holds the counts.
+    A line says how many threads to use. A worker sleeps in :meth:`begin` while the others have their
+    turns. The first line that it writes says that it is ready, the second belongs to the warm-up
+    iteration and holds the counts.
     """
 
     def __init__(self, version: str) -> None:
         self._replies = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print must not get between the replies
-        self._version, self._counts = version, None  # type: Tuple[str, Optional[Counts]]
+        self._version, self._counts = version, None
         self._start = self._middle = self._cpu = 0.0
 
     def begin(self) -> None:
@@ -155,9 +156,11 @@ class Turns:
             self._report(perf_counter(), process_time())
         else:
             self._counts = Counts()
-            self._reply({"version": self._version, "torch": torch.__version__, "threads": torch.get_num_threads()})
-        if not sys.stdin.readline():
+            self._reply({"version": self._version, "torch": torch.__version__})
+        line = sys.stdin.readline()
+        if not line:
             raise SystemExit
+        torch.set_num_threads(int(line))
         self._start, self._cpu = perf_counter(), process_time()
 
     def updating(self) -> None:
@@ -167,7 +170,7 @@ class Turns:
     def _report(self, end: float, cpu: float) -> None:
         report = {
             "collect": self._middle - self._start, "update": end - self._middle, "cpu": cpu - self._cpu,  # s
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "threads": torch.get_num_threads(), "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         if self._counts is not None:
             report["counts"], self._counts = self._counts.take(), None
