@@ -40,7 +40,7 @@ def main() -> None:
             rows.append({"variant": name, **run(arguments.num_envs, seed, [*settings, *extra], algo)})
             OUTPUT.write_text(json.dumps({"machine": machine(), "overrides": extra, "runs": rows}, indent=1) + "\n")
             last = rows[-1]
-            print(f"{name:<22} seed {seed}: 95 % after {_or_dash(last['seconds_to_95'])} s, end "
+            print(f"{name:<22} seed {seed}: 95 % after {_or_dash(last["seconds_to_95"])} s, end "
                   f"{100 * last['final_success_rate']:.1f} % after {last['train_seconds']:.0f} s", flush=True)
     table(rows)
     draw(rows, FIGURE)
