@@ -15,10 +15,17 @@ _ACTIVATIONS: Dict[str, Callable[[], nn.Module]] = {
 
 
 def linear(num_in: int, num_out: int, gain: float, method: str) -> nn.Linear:
-    """A linear layer with weights from ``torch.nn.init.<method>`` and zero bias."""
+    """A linear layer with weights from ``torch.nn.init.<method>`` and zero bias.
+
+    The weight is (num_out, num_in) as everywhere, but the longer axis is the contiguous one. Autograd
+    gives the gradient its parameter's layout, and a product whose rows are 8 or 10 numbers long is up
+    to eight times slower in a CPU's library than the same product transposed.
+    """
     layer = nn.Linear(num_in, num_out)
     getattr(nn.init, method)(layer.weight, gain=gain)
     nn.init.zeros_(layer.bias)
+    if num_in < num_out:
+        layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
     return layer
 
 
