@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -49,7 +50,9 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
         torch.set_num_threads(cfg.num_threads)
     device = build.device_of(cfg)
     seed = build.seed_everything(cfg.seed, False)
-    trainer = build.build_trainer(cfg, None, "throughput", device, seed)
+    with tempfile.TemporaryDirectory() as home:  # nothing is logged, but a trainer wants somewhere to log to
+        trainer = build.build_trainer(cfg, Path(home), "throughput", device, seed)
+        trainer.logger.close()
     start_up = time.perf_counter() - started
     task, learner, rollout, policy = trainer.task, trainer.learner, trainer.rollout, trainer.policy
     actions = torch.rand(num_envs, task.num_actions, device=device) * 2.0 - 1.0

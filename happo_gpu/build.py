@@ -10,7 +10,7 @@ import torch
 
 from happo_gpu import accelerate
 from happo_gpu.algo.on_policy import OnPolicyLearner
-from happo_gpu.config import Config, ConfigError, SmallConfig
+from happo_gpu.config import Config, ConfigError, SmallConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger
 from happo_gpu.sim.planar import PlanarSim
@@ -19,9 +19,9 @@ from happo_gpu.tasks.harvest import Harvest
 from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
+from happo_gpu.tasks.walk import Go1Walk
 from happo_gpu.trainer import Trainer
 
-SIMS = {"planar": PlanarSim}
 TASKS = {"Go1Push": Go1Push}
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
 
@@ -63,15 +63,35 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     """The task on its simulator, accelerated as ``mode`` says."""
     if isinstance(cfg.task, SmallConfig):
         return SMALL_TASKS[cfg.task.name](cfg.task, num_envs, device)
-    sim = SIMS[cfg.sim.name](scene_of(cfg.task), cfg.sim, num_envs, device)
+    sim = _build_sim(cfg, num_envs, device)
     unknown = sorted(set(cfg.task.randomize) - set(sim.params))
     if unknown:
         raise ConfigError(f"task.randomize.{unknown[0]} is no parameter of sim={cfg.sim.name}; known: {', '.join(sorted(sim.params))}")
+    if isinstance(cfg.task, WalkConfig):
+        return Go1Walk(sim, cfg.task, num_envs, device)
     task = TASKS[cfg.task.name](sim, cfg.task, num_envs, device)
-    if mode == "compile":
+    if mode == "compile" and isinstance(sim, PlanarSim):
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
         accelerate.compile_hot(hot, num_envs)
     return task
+
+
+def _build_sim(cfg: Config, num_envs: int, device: torch.device):
+    walks = isinstance(cfg.task, WalkConfig)
+    if cfg.sim.name == "planar":
+        if walks:
+            raise ConfigError(f"task={cfg.task.name} moves joints, which sim=planar has none of; write sim=mujoco")
+        return PlanarSim(scene_of(cfg.task), cfg.sim, num_envs, device)
+    try:
+        from happo_gpu.sim.legged import Go1Worlds
+        from happo_gpu.sim.mujoco import MujocoSim
+    except ImportError as error:
+        raise ConfigError("sim=mujoco needs the package mujoco; write pip install -e '.[mujoco]'") from error
+    if device.type != "cpu":
+        raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim_device=cpu rl_device=cpu")
+    if walks:
+        return Go1Worlds(1, (), 0.6, cfg.sim.legs, num_envs)
+    return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device)
 
 
 def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolicyLearner:

@@ -117,9 +117,13 @@ class PushConfig:
                 f"task.env.episodeLength={env.episodeLength} is no multiple of "
                 f"task.env.controlFrequencyInv={env.controlFrequencyInv}: episodes end with a decision"
             )
-        for key, (low, *high) in self.randomize.items():
-            if len(high) != 1 or not 0.0 < low <= high[0]:
-                raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
+        _check_factors(self.randomize)
+
+
+def _check_factors(randomize: Dict[str, Tuple[float, ...]]) -> None:
+    for key, (low, *high) in randomize.items():
+        if len(high) != 1 or not 0.0 < low <= high[0]:
+            raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,79 @@ class SmallConfig:
         pass
 
 
-TaskConfig = Union[PushConfig, SmallConfig]
+@dataclass(frozen=True)
+class WalkEnvConfig:
+    """task.env of Go1Walk."""
+
+    numEnvs: int = _limit(low=1)
+    episodeLength: int = _limit(low=1)  # control steps
+    controlFrequencyInv: int = between(1, 1)
+    staggerEpisodes: bool = field()
+    clipActions: float = positive()
+    actionScale: float = positive()  # rad
+    commandLimit: Tuple[float, ...] = non_negative(3)  # m/s, m/s, rad/s
+    commandSeconds: Tuple[float, ...] = positive(2)
+    startVelocity: float = non_negative()  # m/s, rad/s
+    kickVelocity: float = non_negative()  # m/s
+    kickSeconds: float = positive()
+
+
+@dataclass(frozen=True)
+class GaitConfig:
+    frequency: float = non_negative()  # Hz
+    lift: float = field()  # rad
+    height: float = positive()  # m
+
+
+@dataclass(frozen=True)
+class WalkRewardConfig:
+    """Per second and unit of the squared quantity; fall once."""
+
+    linear: float = field()
+    linear_fine: float = field()
+    turn: float = field()
+    turn_fine: float = field()
+    bounce: float = field()
+    roll: float = field()
+    tilt: float = field()
+    height: float = field()
+    pose: float = field()
+    torque: float = field()
+    jerk: float = field()
+    power: float = field()
+    fall: float = field()
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Largest error of each sense; level multiplies all."""
+
+    level: float = non_negative()
+    linVel: float = non_negative()  # m/s
+    angVel: float = non_negative()  # rad/s
+    gravity: float = non_negative()
+    jointPos: float = non_negative()  # rad
+    jointVel: float = non_negative()  # rad/s
+
+
+@dataclass(frozen=True)
+class WalkConfig:
+    """cfg/task/Go1Walk.yaml."""
+
+    name: str = field()
+    env: WalkEnvConfig = field()
+    gait: GaitConfig = field()
+    reward: WalkRewardConfig = field()
+    noise: NoiseConfig = field()
+    randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
+
+    def check(self) -> None:
+        _check_factors(self.randomize)
+
+
+TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
-    "Go1Push": PushConfig, "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
+    "Go1Push": PushConfig, "Go1Walk": WalkConfig, "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }
 
 
@@ -183,6 +257,37 @@ class PlanarConfig:
     contact_damping: float = non_negative()  # N s/m
     tangent_damping: float = non_negative()  # N s/m
     mass_split: float = _limit(low=1.0)
+
+
+@dataclass(frozen=True)
+class LeggedConfig:
+    """sim.legs of cfg/sim/mujoco.yaml: whole robots."""
+
+    dt: float = between(1e-4, 0.02)  # s
+    substeps: int = between(1, 100)  # physics steps per control period
+    stiffness: float = positive()  # N m/rad
+    damping: float = non_negative()  # N m s/rad
+    latency: float = non_negative()  # s
+    iterations: int = _limit(low=1)
+    ls_iterations: int = _limit(low=1)
+    fall_cosine: float = between(-1.0, 1.0)
+    fall_height: Tuple[float, ...] = positive(2)  # m
+
+
+@dataclass(frozen=True)
+class MujocoConfig:
+    """cfg/sim/mujoco.yaml."""
+
+    name: str = field()
+    locomotion: str = field()  # a file; '': the project's own policy
+    trim_rate: float = non_negative()  # 1/s
+    trim_limit: Tuple[float, ...] = non_negative(3)  # m/s, m/s, rad/s
+    model_time: Tuple[float, ...] = positive(3)  # s
+    legs: LeggedConfig = field()
+
+
+SimConfig = Union[PlanarConfig, MujocoConfig]
+SIM_CONFIGS: Dict[str, type] = {"planar": PlanarConfig, "mujoco": MujocoConfig}
 
 
 # -- algo ----------------------------------------------------------------------------------------
@@ -276,7 +381,7 @@ class Config:
     """cfg/config.yaml with its groups."""
 
     task: TaskConfig = field()
-    sim: PlanarConfig = field()
+    sim: SimConfig = field()
     algo: AlgoConfig = field()
     train: TrainConfig = field()
     num_envs: MaybeInt = _limit(low=1)
@@ -382,11 +487,12 @@ def typed(cls: type, raw: Any, path: str) -> Any:
     return cls(**values)
 
 
-def _task_config(raw: Any) -> type:
+def _by_name(raw: Any, path: str, known: Dict[str, type]) -> type:
+    """The class of a group whose ``name`` says which it is."""
     name = raw.get("name") if isinstance(raw, Mapping) else raw
-    if name not in TASK_CONFIGS:
-        raise ConfigError(f"task.name={name} is not known; {nearest(str(name), list(TASK_CONFIGS))}")
-    return TASK_CONFIGS[name]
+    if name not in known:
+        raise ConfigError(f"{path}.name={name} is not known; {nearest(str(name), list(known))}")
+    return known[name]
 
 
 def _join(path: str, key: str) -> str:
@@ -394,8 +500,9 @@ def _join(path: str, key: str) -> str:
 
 
 def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any:
-    if hint == TaskConfig:
-        hint = _task_config(value)
+    for union, known in ((TaskConfig, TASK_CONFIGS), (SimConfig, SIM_CONFIGS)):
+        if hint == union:
+            hint = _by_name(value, path, known)
     if dataclasses.is_dataclass(hint):
         return typed(hint, value, path)
     origin, args = typing.get_origin(hint), typing.get_args(hint)

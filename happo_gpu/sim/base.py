@@ -40,7 +40,25 @@ class Scene:
     contact_friction: float
 
 
-class Sim:
+class Randomized:
+    """Physical parameters that differ between worlds.
+
+    Attributes:
+        params: name -> (..., N), in force. nominal: likewise, as configured.
+    """
+
+    params: Dict[str, Tensor]
+    nominal: Dict[str, Tensor]
+
+    def randomize(self, mask: Tensor, ranges: Dict[str, Sequence[float]]) -> None:
+        """Redraws parameters where mask (N,) is true: nominal times U[low, high], one draw a world."""
+        for name, (low, high) in ranges.items():
+            param = self.params[name]
+            factor = low + (high - low) * torch.rand(param.shape[-1], device=param.device)  # (N,)
+            param.copy_(torch.where(mask, self.nominal[name] * factor, param))
+
+
+class Sim(Randomized):
     """N parallel worlds of A robots and M objects.
 
     Attributes:
@@ -58,8 +76,6 @@ class Sim:
     object_vel: Tensor
     fallen: Tensor
     dt: float
-    params: Dict[str, Tensor]
-    nominal: Dict[str, Tensor]
 
     def step(self, commands: Tensor) -> None:
         """Advances one control period under body-frame velocity commands (N, A, 3), m/s, rad/s."""
@@ -78,9 +94,39 @@ class Sim:
         for name, value in self.state_dict().items():
             value.copy_(state[name])
 
-    def randomize(self, mask: Tensor, ranges: Dict[str, Sequence[float]]) -> None:
-        """Redraws parameters where mask (N,) is true: nominal times U[low, high], one draw a world."""
-        for name, (low, high) in ranges.items():
-            param = self.params[name]
-            factor = low + (high - low) * torch.rand(param.shape[-1], device=param.device)  # (N,)
-            param.copy_(torch.where(mask, self.nominal[name] * factor, param))
+
+class LeggedSim(Randomized):
+    """N parallel worlds of A legged robots, driven joint by joint; what a locomotion task may ask.
+
+    Attributes, all live and float32, ``_b`` in the frame of the trunk:
+        position: (N, A, 3) trunk in the world, m.
+        yaw: (N, A) rad.
+        lin_vel_b, ang_vel_b: (N, A, 3) m/s, rad/s.
+        gravity_b: (N, A, 3) unit vector that points down.
+        joint_pos, joint_vel, torque: (N, A, J) rad, rad/s, N m at the end of the control period.
+        fallen: (N, A) bool.
+        dt: control period, s.
+    """
+
+    position: Tensor
+    yaw: Tensor
+    lin_vel_b: Tensor
+    ang_vel_b: Tensor
+    gravity_b: Tensor
+    joint_pos: Tensor
+    joint_vel: Tensor
+    torque: Tensor
+    fallen: Tensor
+    dt: float
+
+    def step_joints(self, targets: Tensor) -> None:
+        """Advances one control period with joint position targets (N, A, J), rad."""
+        raise NotImplementedError
+
+    def place(self, mask: Tensor, pose: Tensor, height: Tensor, joints: Tensor, velocity: Tensor) -> None:
+        """Puts robots at pose (N, A, 3) and height (N, A) with joints (N, A, J) and trunk velocity (N, A, 6) where mask (N,)."""
+        raise NotImplementedError
+
+    def kick(self, change: Tensor) -> None:
+        """Adds (N, A, 6) to the trunks' velocities, world frame, m/s and rad/s."""
+        raise NotImplementedError

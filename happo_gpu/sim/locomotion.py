@@ -1,0 +1,167 @@
+"""Walking policies: from velocity commands and what the robot feels to joint targets.
+
+A policy is a file of plain arrays (.npz): an input normaliser, the weights of an MLP and how its input and output
+are to be read. The project's own policy rides on a trot: a clock lifts the diagonal pairs of feet in
+turns, the network adds to that. Files without a clock (other people's policies) move the legs alone.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+from happo_gpu.config import ConfigError
+
+NUM_JOINTS = 12
+HOME = (0.0, 0.9, -1.8) * 4  # rad, FR FL RR RL: hip, thigh, calf
+PHASE_OFFSET = (0.0, 0.5, 0.5, 0.0)  # of a cycle: diagonal feet move together
+OWN_POLICY = Path(__file__).resolve().parent / "go1_walk.npz"
+_IMU = (-0.01592, -0.06659, -0.00617)  # m, where other people's policies measure velocity
+
+
+class Gait(NamedTuple):
+    """A trot in place: during its half of the cycle a foot is lifted by bending the knee."""
+
+    frequency: float  # Hz; 0: no clock
+    lift: float  # rad that the thigh bends at mid-swing; the knee bends twice as far
+
+    def advance(self, phase: Tensor, dt: float) -> Tensor:
+        """The next phase (...), in [0, 1)."""
+        return torch.remainder(phase + self.frequency * dt, 1.0)
+
+    def joints(self, phase: Tensor) -> Tensor:
+        """Joint angles (..., 12) of standing plus the lift of the feet that swing at phase (...)."""
+        home = torch.tensor(HOME, device=phase.device)
+        offset = torch.tensor(PHASE_OFFSET, device=phase.device)
+        swing = torch.sin(2.0 * math.pi * (phase.unsqueeze(-1) + offset)).clamp(min=0.0)  # (..., 4)
+        bend = torch.stack((torch.zeros_like(swing), self.lift * swing, -2.0 * self.lift * swing), -1)
+        return home + bend.flatten(-2)
+
+
+class Senses(NamedTuple):
+    """What a walking robot feels, (..., 3) and (..., 12); see sim.base.LeggedSim."""
+
+    lin_vel_b: Tensor
+    ang_vel_b: Tensor
+    gravity_b: Tensor
+    joint_pos: Tensor
+    joint_vel: Tensor
+
+
+def observe(senses: Senses, last_action: Tensor, command: Tensor, phase: Tensor) -> Tensor:
+    """The project's own observation, (..., 50)."""
+    angle = 2.0 * math.pi * phase.unsqueeze(-1)
+    home = torch.tensor(HOME, device=phase.device)
+    return torch.cat((
+        senses.lin_vel_b, senses.ang_vel_b, senses.gravity_b, senses.joint_pos - home, 0.05 * senses.joint_vel,
+        last_action, command, angle.sin(), angle.cos(),
+    ), -1)
+
+
+NUM_OBS = 9 + 3 * NUM_JOINTS + 3 + 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file's network is to be read."""
+
+    clock: bool  # the project's observation; False: 48 numbers in the order of MuJoCo Playground's joystick task
+    activation: str  # swish | elu | relu | tanh
+    squash: bool  # tanh on the action
+    action_scale: float  # rad per unit of action
+    clip: float  # largest action
+
+
+_FOREIGN = Layout(clock=False, activation="swish", squash=True, action_scale=0.5, clip=1.0)
+_ACTIVATIONS = {"swish": torch.nn.functional.silu, "elu": torch.nn.functional.elu, "relu": torch.relu, "tanh": torch.tanh}
+
+
+class WalkingPolicy:
+    """A frozen network with its clock and its last action, for any number of robots.
+
+    Attributes:
+        phase: (*shape,) of the gait, in cycles. last_action: (*shape, 12).
+    """
+
+    def __init__(self, arrays: Dict[str, Tensor], layout: Layout, gait: Gait, shape: Tuple[int, ...], dt: float) -> None:
+        self.layout, self.gait, self.dt = layout, gait, dt
+        self._mean, self._rstd = arrays["mean"], arrays["rstd"]
+        depth = sum(name.startswith("W") for name in arrays)
+        self._layers: List[Tuple[Tensor, Tensor]] = [(arrays[f"W{i}"], arrays[f"b{i}"]) for i in range(depth)]
+        self.phase = torch.zeros(shape)
+        self.last_action = torch.zeros(*shape, NUM_JOINTS)
+
+    @torch.no_grad()
+    def targets(self, senses: Senses, command: Tensor) -> Tensor:
+        """Joint targets (*shape, 12), rad, for commands (*shape, 3) in m/s, m/s, rad/s."""
+        layout = self.layout
+        if layout.clock:
+            self.phase.copy_(self.gait.advance(self.phase, self.dt))
+            seen = observe(senses, self.last_action, command, self.phase)
+        else:
+            seen = self._foreign(senses, command)
+        hidden = (seen - self._mean) * self._rstd
+        for weight, bias in self._layers[:-1]:
+            hidden = _ACTIVATIONS[layout.activation](hidden @ weight + bias)
+        weight, bias = self._layers[-1]
+        action = (hidden @ weight + bias)[..., :NUM_JOINTS]
+        action = torch.tanh(action) if layout.squash else action.clamp(-layout.clip, layout.clip)
+        self.last_action.copy_(action)
+        return joint_targets(action, self.phase, self.gait, layout.action_scale)
+
+    def _foreign(self, senses: Senses, command: Tensor) -> Tensor:
+        imu = torch.tensor(_IMU)
+        velocity = senses.lin_vel_b + torch.linalg.cross(senses.ang_vel_b, imu.expand_as(senses.ang_vel_b))
+        return torch.cat((velocity, senses.ang_vel_b, senses.gravity_b, senses.joint_pos - torch.tensor(HOME),
+                          senses.joint_vel, self.last_action, command), -1)
+
+    def reset(self, mask: Tensor) -> None:
+        """Forgets the last action and draws a new phase where mask (shape[0],) is true."""
+        mask = mask.view(-1, *([1] * (self.phase.dim() - 1)))
+        self.phase.copy_(torch.where(mask, torch.rand_like(self.phase), self.phase))
+        self.last_action.mul_((~mask).unsqueeze(-1))
+
+
+def joint_targets(action: Tensor, phase: Tensor, gait: Gait, scale: float) -> Tensor:
+    """Joint angles (..., 12) that an action asks for: the trot (or standing, without a clock) plus scale * action."""
+    return gait.joints(phase) + scale * action
+
+
+def load(path: Path, shape: Tuple[int, ...], dt: float) -> WalkingPolicy:
+    """Reads a policy, for robots in a tensor of ``shape``; raises ConfigError."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"sim.locomotion={path}: no readable .npz file of a walking policy ({error})") from error
+    missing = [name for name in ("mean", "rstd", "W0", "b0") if name not in arrays]
+    if missing:
+        raise ConfigError(f"sim.locomotion={path} lacks {missing[0]}; needed: mean, rstd, W0, b0, W1, b1, ...")
+    layout, gait = _FOREIGN, Gait(0.0, 0.0)
+    if "layout" in arrays:
+        named = dict(zip(arrays["layout_names"].tolist(), arrays["layout"].tolist()))
+        layout = Layout(True, str(arrays["activation"]), False, named["action_scale"], named["clip"])
+        gait = Gait(named["frequency"], named["lift"])
+    wanted, given = NUM_OBS if layout.clock else 48, arrays["W0"].shape[0]
+    if given != wanted:
+        raise ConfigError(f"sim.locomotion={path} takes {given} inputs, {wanted} are given")
+    tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()
+               if name in ("mean", "rstd") or (name[0] in "Wb" and name[1:].isdigit())}
+    return WalkingPolicy(tensors, layout, gait, shape, dt)
+
+
+def save(path: Path, arrays: Dict[str, Tensor], layout: Layout, gait: Gait) -> None:
+    """Writes a policy of the project's own layout; weights W (in, out) in half precision."""
+    import numpy as np
+
+    numbers = {"action_scale": layout.action_scale, "clip": layout.clip, "frequency": gait.frequency, "lift": gait.lift}
+    weights = {name: value.detach().cpu().numpy().astype(np.float32 if name in ("mean", "rstd") else np.float16)
+               for name, value in arrays.items()}
+    np.savez(path, activation=np.array(layout.activation), layout=np.array(list(numbers.values())),
+             layout_names=np.array(list(numbers)), **weights)

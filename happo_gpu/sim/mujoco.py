@@ -1,0 +1,83 @@
+"""Full-body physics behind the pushing tasks' seam: Go1s that walk on a learned policy, in MuJoCo."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict
+
+import torch
+from torch import Tensor
+
+from happo_gpu.config import MujocoConfig
+from happo_gpu.sim import go1, locomotion
+from happo_gpu.sim.base import Scene, Sim
+from happo_gpu.sim.legged import Go1Worlds
+
+
+def senses_of(worlds: Go1Worlds) -> locomotion.Senses:
+    return locomotion.Senses(worlds.lin_vel_b, worlds.ang_vel_b, worlds.gravity_b, worlds.joint_pos, worlds.joint_vel)
+
+
+class MujocoSim(Sim):
+    """N worlds of A whole Go1s and the task's objects; see :class:`happo_gpu.sim.base.Sim` for the contract.
+
+    A velocity command becomes joint targets once in a control period, by the walking policy. An optional
+    integral trim around that policy (as in cfg/sim/planar.yaml) lifts commands over its dead zone.
+    """
+
+    def __init__(self, scene: Scene, cfg: MujocoConfig, num_envs: int, device: torch.device) -> None:
+        self.cfg, self.scene, self.num_envs, self.device = cfg, scene, num_envs, device
+        num_agents = len(scene.robots)
+        self.worlds = Go1Worlds(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs)
+        self.dt = self.worlds.dt
+        path = Path(cfg.locomotion) if cfg.locomotion else locomotion.OWN_POLICY
+        self.walk = locomotion.load(path, (num_envs, num_agents), self.dt)
+        self.params, self.nominal = self.worlds.params, self.worlds.nominal
+        self.fallen = self.worlds.fallen
+        self.agent_pose = torch.zeros(num_envs, num_agents, 3)
+        self.agent_vel = torch.zeros(num_envs, num_agents, 3)
+        self.object_pose, self.object_vel = self.worlds.object_pose, self.worlds.object_vel
+        self._trim, self._model = torch.zeros(num_envs, num_agents, 3), torch.zeros(num_envs, num_agents, 3)
+        self._trim_limit = torch.tensor(cfg.trim_limit)
+        self._lag = 1.0 - torch.exp(-self.dt / torch.tensor(cfg.model_time))
+
+    def step(self, commands: Tensor) -> None:
+        worlds = self.worlds
+        self.worlds.step_joints(self.walk.targets(senses_of(worlds), self._trimmed(commands)))
+        self._read()
+
+    def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
+        n, a = agent_pose.shape[:2]
+        height = torch.full((n, a), go1.HOME_HEIGHT)
+        joints = torch.tensor(go1.HOME).expand(n, a, -1)
+        self.worlds.place(mask, agent_pose, height, joints, torch.zeros(n, a, 6))
+        self.worlds.place_objects(mask, object_pose)
+        self.walk.reset(mask)
+        keep = (~mask).view(-1, 1, 1)
+        self._trim.mul_(keep)
+        self._model.mul_(keep)
+        self._read()
+
+    def state_dict(self) -> Dict[str, Tensor]:
+        return {**self.worlds.state_dict(), "phase": self.walk.phase, "last_action": self.walk.last_action,
+                "trim": self._trim, "model": self._model}
+
+    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self.worlds.refresh()
+        self._read()
+
+    def _trimmed(self, commands: Tensor) -> Tensor:
+        """Command plus the integral of reference model minus measured velocity, (N, A, 3)."""
+        cfg, worlds = self.cfg, self.worlds
+        if cfg.trim_rate <= 0.0:
+            return commands
+        self._model.add_(self._lag * (commands - self._model))
+        measured = torch.cat((worlds.lin_vel_b[..., :2], worlds.ang_vel_b[..., 2:]), -1)
+        self._trim.add_(cfg.trim_rate * self.dt * (self._model - measured))
+        self._trim.copy_(torch.minimum(torch.maximum(self._trim, -self._trim_limit), self._trim_limit))
+        return commands + self._trim
+
+    def _read(self) -> None:
+        worlds = self.worlds
+        self.agent_pose.copy_(torch.cat((worlds.position[..., :2], worlds.yaw.unsqueeze(-1)), -1))
+        self.agent_vel.copy_(torch.cat((worlds.lin_vel_w[..., :2], worlds.yaw_rate.unsqueeze(-1)), -1))
