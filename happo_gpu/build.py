@@ -1,6 +1,7 @@
 """The composition root: from a config to the objects of a run. Alone names concrete classes."""
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-from happo_gpu import accelerate
+from happo_gpu import accelerate, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError, SmallConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
@@ -117,6 +118,8 @@ def build_trainer(
     rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
     logger = Logger(run_dir, state["frames"] if state else 0)
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name)
+    if mode == "compile" and isinstance(task.sim, PlanarSim):
+        _compile_with_help(task, cfg)
     for each in (task, eval_task):
         _warm_up(each)
     task.reset(stagger=cfg.task.env.staggerEpisodes)
@@ -125,11 +128,32 @@ def build_trainer(
     return trainer
 
 
+def _compile_with_help(task, cfg: Config) -> None:
+    """Compiles the physics step here while another process compiles the rest, if torch's cache is cold."""
+    helper = precompile.Helper(cfg)
+    try:
+        with _aside(task.device):
+            task.reset()
+            task.sim.substep()
+        helper.wait()
+        _warm_up(task)
+        helper.done()
+    finally:
+        helper.stop()
+
+
 def _warm_up(task) -> None:
-    """Compiles, or loads compiled code, before any clock of training runs; draws no random number."""
-    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []), torch.no_grad():
+    """Compiles, or loads compiled code, before any clock of training runs."""
+    with _aside(task.device):
         task.reset()
         task.step(torch.zeros(task.num_envs, task.num_actions, device=task.device))
+
+
+@contextlib.contextmanager
+def _aside(device: torch.device):
+    """Without gradients, and with the random state put back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        yield
 
 
 def build_for_test(cfg: Config, device: torch.device, seed: int) -> Tuple[object, OnPolicyLearner]:

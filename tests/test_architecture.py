@@ -15,19 +15,19 @@ BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
     ("config", set()), ("process", set()), ("types", set()), ("geometry", set()),
     ("sim", BASE), ("nets", BASE), ("distributed", BASE), ("accelerate", BASE),
-    ("tasks", BASE | {"sim.base"}),
+    ("tasks", BASE | {"sim.base", "sim.locomotion"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
     ("trainer", BASE | {"checkpoint", "evaluate", "log", "data"}),
-    ("build", {""}), ("cli", {""}),
+    ("precompile", {""}), ("build", {""}), ("cli", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "sim.mujoco"}
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "sim.mujoco", "sim.legged", "sim.locomotion"}
 
 
 def modules() -> List[Path]:

@@ -74,9 +74,10 @@ class Layout:
     squash: bool  # tanh on the action
     action_scale: float  # rad per unit of action
     clip: float  # largest action
+    input_clip: float  # largest normalised input
 
 
-_FOREIGN = Layout(clock=False, activation="swish", squash=True, action_scale=0.5, clip=1.0)
+_FOREIGN = Layout(clock=False, activation="swish", squash=True, action_scale=0.5, clip=1.0, input_clip=math.inf)
 _ACTIVATIONS = {"swish": torch.nn.functional.silu, "elu": torch.nn.functional.elu, "relu": torch.relu, "tanh": torch.tanh}
 
 
@@ -104,7 +105,7 @@ class WalkingPolicy:
             seen = observe(senses, self.last_action, command, self.phase)
         else:
             seen = self._foreign(senses, command)
-        hidden = (seen - self._mean) * self._rstd
+        hidden = ((seen - self._mean) * self._rstd).clamp(-layout.input_clip, layout.input_clip)
         for weight, bias in self._layers[:-1]:
             hidden = _ACTIVATIONS[layout.activation](hidden @ weight + bias)
         weight, bias = self._layers[-1]
@@ -146,7 +147,7 @@ def load(path: Path, shape: Tuple[int, ...], dt: float) -> WalkingPolicy:
     layout, gait = _FOREIGN, Gait(0.0, 0.0)
     if "layout" in arrays:
         named = dict(zip(arrays["layout_names"].tolist(), arrays["layout"].tolist()))
-        layout = Layout(True, str(arrays["activation"]), False, named["action_scale"], named["clip"])
+        layout = Layout(True, str(arrays["activation"]), False, named["action_scale"], named["clip"], named["input_clip"])
         gait = Gait(named["frequency"], named["lift"])
     wanted, given = NUM_OBS if layout.clock else 48, arrays["W0"].shape[0]
     if given != wanted:
@@ -160,7 +161,8 @@ def save(path: Path, arrays: Dict[str, Tensor], layout: Layout, gait: Gait) -> N
     """Writes a policy of the project's own layout; weights W (in, out) in half precision."""
     import numpy as np
 
-    numbers = {"action_scale": layout.action_scale, "clip": layout.clip, "frequency": gait.frequency, "lift": gait.lift}
+    numbers = {"action_scale": layout.action_scale, "clip": layout.clip, "input_clip": layout.input_clip,
+               "frequency": gait.frequency, "lift": gait.lift}
     weights = {name: value.detach().cpu().numpy().astype(np.float32 if name in ("mean", "rstd") else np.float16)
                for name, value in arrays.items()}
     np.savez(path, activation=np.array(layout.activation), layout=np.array(list(numbers.values())),

@@ -1,0 +1,70 @@
+"""A second process that compiles half of a task while the first compiles the rest: the first start alone profits.
+
+Compilation is mostly Python, so threads of one process would take turns. What the helper compiles reaches this
+process through torch's cache on disk; if it fails, this process compiles everything itself.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from happo_gpu.config import Config
+
+
+class Helper:
+    """Starts compiling at construction; :meth:`wait` returns once that is over."""
+
+    def __init__(self, cfg: Config) -> None:
+        self._mark = _mark_of(cfg)
+        self._process: Optional[subprocess.Popen] = None
+        if self._mark.exists() or (os.cpu_count() or 1) < 2:
+            return
+        code = "from happo_gpu import process; process.prepare(); from happo_gpu import precompile; precompile.main()"
+        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        pickle.dump((cfg, torch.get_num_threads()), self._process.stdin)
+        self._process.stdin.close()
+
+    def wait(self) -> None:
+        if self._process is not None:
+            self._process.wait()
+
+    def done(self) -> None:
+        """Remembers that the cache is warm: the next start needs no helper."""
+        self._mark.parent.mkdir(parents=True, exist_ok=True)
+        self._mark.touch()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+
+def _mark_of(cfg: Config) -> Path:
+    """A file in torch's cache, named after what decides the compiled code: its sources, settings and torch."""
+    from torch._inductor.codecache import cache_dir
+
+    digest = hashlib.sha256(repr((torch.__version__, torch.get_num_threads(), cfg.task, cfg.sim)).encode())
+    package = Path(__file__).parent
+    for source in sorted([*package.glob("sim/*.py"), *package.glob("tasks/*.py"), package / "geometry.py", package / "accelerate.py"]):
+        digest.update(source.read_bytes())
+    return Path(cache_dir()) / f"happo_gpu_{digest.hexdigest()[:16]}"
+
+
+def main() -> None:
+    """The helper: builds the task of the config on stdin and compiles all of it but the physics step."""
+    cfg, threads = pickle.load(sys.stdin.buffer)
+    torch.set_num_threads(threads)
+    from happo_gpu import build  # which imports this module
+
+    task = build.build_task(cfg, cfg.task.env.numEnvs, torch.device("cpu"), "compile")
+    with torch.no_grad():
+        task.reset()
+        task.sim.servo(task.commands)
+        task.after_physics()

@@ -1,0 +1,100 @@
+"""Go1Walk: commands, rewards by hand, falls, noise and what survives a checkpoint."""
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+pytest.importorskip("mujoco", reason="sim=mujoco needs the extra [mujoco]")
+
+from conftest import make_task  # noqa: E402
+from happo_gpu.sim import locomotion  # noqa: E402
+from happo_gpu.tasks.walk import closeness  # noqa: E402
+
+CALM = ["task.noise.level=0", "task.env.kickVelocity=0", "task.env.startVelocity=0"]
+
+
+def walk(*overrides, num_envs: int = 5):
+    task = make_task("task=Go1Walk", "sim=mujoco", *overrides, num_envs=num_envs)
+    task.reset()
+    return task
+
+
+def test_closeness_falls_to_one_over_e_at_its_width():
+    assert closeness(torch.tensor(0.09), 0.3) == pytest.approx(math.exp(-1.0))
+
+
+def test_without_actions_the_robot_trots_on_the_spot_and_stays_up():
+    task = walk(*CALM)
+    for _ in range(60):
+        task.step(torch.zeros(5, 12))
+    assert not task.episode_sums["fell"].any() and (task.sim.position[:, 0, 2] > 0.2).all()
+    assert (task.progress_buf == 60).all()
+
+
+def test_a_fall_ends_the_episode_and_is_paid_for_once():
+    task = walk(*CALM)
+    task.sim._state[2, 4:8] = [0.0, 1.0, 0.0, 0.0]  # on its back
+    task.sim.refresh()
+    _, reward, reset, extras = task.step(torch.zeros(5, 12))
+    assert reset.tolist() == [False, False, True, False, False]
+    assert not extras["time_outs"].any() and extras["episode"]["fell"][2] == 1.0
+    assert reward[2, 0] < -0.9 and (reward[[0, 1, 3, 4], 0] >= 0.0).all()
+
+
+def test_perfect_tracking_earns_every_tracking_term():
+    task = walk(*CALM)
+    task.command.copy_(torch.tensor([0.3, -0.2, 0.4]))
+    task.sim.lin_vel_b[:, 0] = torch.tensor([0.3, -0.2, 0.0])
+    task.sim.ang_vel_b[:, 0] = torch.tensor([0.0, 0.0, 0.4])
+    task.compute_reward(torch.ones(5))
+    sums = {name: float(value[0]) for name, value in task.episode_sums.items()}
+    assert [sums[f"reward_{term}"] for term in ("linear", "linear_fine", "turn", "turn_fine")] == pytest.approx([1.0, 1.0, 0.5, 0.5])
+    assert sums["error_linear"] == pytest.approx(0.0, abs=1e-6) and sums["reward_bounce"] == 0.0
+
+
+def test_commands_hold_for_their_time_and_stay_in_their_box():
+    task = walk(*CALM, "task.env.commandSeconds=[0.06,0.06]", "task.env.commandLimit=[0.5,0.3,0.1]")
+    seen = []
+    for _ in range(13):
+        seen.append(task.command.clone())
+        task.step(torch.zeros(5, 12))
+    changes = [bool((a != b).any()) for a, b in zip(seen, seen[1:])]
+    assert changes.count(True) in (3, 4)  # 0.06 s are three steps
+    assert (torch.stack(seen).abs() <= torch.tensor([0.5, 0.3, 0.1])).all()
+
+
+def test_noise_reaches_the_observation_and_not_the_critics_state():
+    task = walk("task.noise.level=1.0", "task.env.kickVelocity=0")
+    first, second = task.compute_observations(), task.compute_observations()
+    assert (first[:, :33] != second[:, :33]).all() and torch.equal(first[:, 33:], second[:, 33:])
+    assert torch.equal(task.compute_states(), task.compute_states())
+
+
+def test_the_observation_is_the_one_that_the_walking_policy_builds():
+    task = walk(*CALM)
+    task.step(torch.randn(5, 12))
+    sim = task.sim
+    senses = locomotion.Senses(*(v[:, 0] for v in (sim.lin_vel_b, sim.ang_vel_b, sim.gravity_b, sim.joint_pos, sim.joint_vel)))
+    assert torch.equal(task.obs_buf, locomotion.observe(senses, task.action, task.command, task.phase[:, 0]))
+
+
+def test_a_kick_moves_the_trunk_by_at_most_its_velocity():
+    task = walk("task.env.kickVelocity=0.7", "task.env.kickSeconds=0.02", "task.env.startVelocity=0")
+    before = task.sim.lin_vel_w[:, 0].clone()
+    task._kick()
+    change = task.sim.lin_vel_w[:, 0] - before
+    assert (change[:, :2].abs() <= 0.7).all() and (change[:, :2].abs() > 0.0).any(-1).all() and change[:, 2].abs().max() == 0.0
+
+
+def test_a_restored_task_goes_on_bit_for_bit():
+    one, other = walk(), walk()
+    actions = torch.randn(3, 5, 12)
+    one.step(actions[0])
+    other.load_state_dict(one.state_dict())
+    torch.manual_seed(11)
+    one.step(actions[1])
+    torch.manual_seed(11)
+    other.step(actions[1])
+    assert torch.equal(one.obs_buf, other.obs_buf) and torch.equal(one.rew_buf, other.rew_buf)
