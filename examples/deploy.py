@@ -71,7 +71,7 @@ class Clock:
     """Waits for the next control period and counts those that begin too late."""
 
     def __init__(self, period: float, wait: bool) -> None:
-        self._period, self._wait = period, wait
+        self._period, self.waits = period, wait
         self._next = time.perf_counter() + period
         self.periods = self.late = 0
 
@@ -79,7 +79,7 @@ class Clock:
         now = time.perf_counter()
         self.periods += 1
         self.late += now > self._next
-        if self._wait and now < self._next:
+        if self.waits and now < self._next:
             time.sleep(self._next - now)
             now = self._next
         self._next = now + self._period  # after a late one time counts from now: one slip is one
@@ -113,7 +113,7 @@ def deploy(card: Dict[str, Any], team: Team, world: Connection, episodes: int, c
 # -- the world's side ----------------------------------------------------------------------------
 
 
-def simulate(config: Dict[str, Any], robots: Connection, episodes: int) -> None:
+def simulate(config: Dict[str, Any], robots: Connection, episodes: int, real_time: bool) -> None:
     """Steps the run's own task in one environment under the commands that come in; needs happo_gpu and torch."""
     sys.path.insert(0, str(ROOT))  # so that the script also runs from a checkout that is not installed
     import torch
@@ -122,8 +122,12 @@ def simulate(config: Dict[str, Any], robots: Connection, episodes: int) -> None:
     from happo_gpu.config import parse
 
     torch.set_num_threads(1)
+    # Uncompiled, one world takes most of a control period; compiling takes longer than a few episodes.
+    task = build.build_task(parse(config), 1, torch.device("cpu"), "compile" if real_time else "eager")
+    task.reset()
+    task.physics_step()  # compiles
+    task.after_physics()
     torch.manual_seed(0)
-    task = build.build_task(parse(config), 1, torch.device("cpu"), "eager")
     for _ in range(episodes):
         task.reset()
         task.terminated_buf.zero_()
@@ -134,7 +138,7 @@ def simulate(config: Dict[str, Any], robots: Connection, episodes: int) -> None:
                 break
             task.commands[0] = torch.from_numpy(robots.recv())  # already in physical units
             task.physics_step()
-            task.post_physics_step()
+            task.after_physics()
             outcome = outcome_of(task)
 
 
@@ -159,10 +163,10 @@ def main() -> None:
     card = read_card(given.export)
     spawn = multiprocessing.get_context("spawn")  # a fork would share this process's modules
     here, there = spawn.Pipe()
-    simulator = spawn.Process(target=simulate, args=(card["config"], there, given.episodes), daemon=True)
-    simulator.start()
+    spawn.Process(target=simulate, args=(card["config"], there, given.episodes, not given.fast), daemon=True).start()
     there.close()  # the simulator's end is its own: if it dies, recv ends instead of waiting
     team = Team(card, given.export)
+    print("starting the simulator" + ("" if given.fast else "; it compiles, the first time for about a minute"), flush=True)
     here.poll(None)  # start-up is no missed deadline
     clock = Clock(card["control_period_s"], wait=not given.fast)
     try:
@@ -196,7 +200,8 @@ def report(ms: np.ndarray, clock: Clock, card: Dict[str, Any]) -> None:
     period = 1e3 * card["control_period_s"]
     print(f"decision of {len(card['agents'])} agents: median {np.median(ms):.3f} ms, p99 {np.percentile(ms, 99):.3f} ms, "
           f"longest {ms.max():.3f} ms; missed deadlines of {period:.0f} ms: {(ms > period).sum()} of {len(ms)}")
-    print(f"control periods that began late, simulator and pipe included: {clock.late} of {clock.periods}")
+    if clock.waits:
+        print(f"control periods that began late, simulator and pipe included: {clock.late} of {clock.periods}")
 
 
 if __name__ == "__main__":

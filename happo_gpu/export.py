@@ -159,6 +159,7 @@ def _policies(raw: Dict[str, Any], state: Dict[str, Any], path: Path) -> Tuple[A
 
 
 def torchscript_bytes(policy: Deployed) -> bytes:
+    """What torch.jit.load reads; any batch size."""
     buffer = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the one step of a GRU's loop becomes a constant, as it should
@@ -167,6 +168,7 @@ def torchscript_bytes(policy: Deployed) -> bytes:
 
 
 def onnx_bytes(policy: Deployed) -> bytes:
+    """An ONNX model with named ports; any batch size."""
     buffer = io.BytesIO()
     names = policy.input_names + policy.output_names
     with torch.no_grad(), warnings.catch_warnings():
@@ -187,7 +189,7 @@ def _write(output: Path, files: Dict[str, bytes]) -> None:
                 Path(beside, name).write_bytes(content)
             if (output / CARD).exists():
                 (output / CARD).unlink()
-            for name in sorted(files, key=CARD.__eq__):
+            for name in sorted(files, key=lambda name: name == CARD):
                 os.replace(str(Path(beside, name)), str(output / name))
     except OSError as error:
         raise ConfigError(f"output={output} cannot be written ({error.strerror}); name another directory") from error

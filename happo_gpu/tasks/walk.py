@@ -120,7 +120,7 @@ class Go1Walk(VecTask):
     def action_names(self) -> List[List[Command]]:
         """Joint angles that come on top of the gait's."""
         env = self.cfg.env
-        return [[Command(f"{joint}_target", "rad", env.clipActions, env.actionScale) for joint in JOINTS]]
+        return [[Command(f"{joint}_added_to_gait", "rad", env.clipActions, env.actionScale) for joint in JOINTS]]
 
     def compute_states(self) -> Tensor:
         """The observation without noise, the trunk's height, and the friction and strength that no robot can feel."""
