@@ -10,7 +10,7 @@ train: venv
 
 test: venv
 	$(VENV)/bin/python -m pytest
-	$(VENV)/bin/vermin -q -t=3.8- --no-tips --eval-annotations happo_gpu train.py
+	$(VENV)/bin/vermin -q -t=3.8- --no-tips --eval-annotations happo_gpu examples train.py
 
 venv: $(VENV)/.installed
 

@@ -8,8 +8,9 @@
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from torch import Tensor
 
@@ -58,6 +59,30 @@ class AgentSpec:
     def num_choices(self) -> int:
         """Columns in the availability mask; 0 for a continuous agent."""
         return sum(self.action_space.choices)
+
+
+class Quantity(NamedTuple):
+    """One column of an observation, as the world outside knows it."""
+
+    name: str
+    unit: str = "1"
+
+
+class Command(NamedTuple):
+    """One column of an action, and how a network's output becomes a command to the world outside.
+
+    An output is clamped to +-``clip`` and multiplied by ``scale``; an index is passed on as it is.
+    """
+
+    name: str
+    unit: str = "1"
+    clip: float = math.inf
+    scale: float = 1.0  # units per unit of output
+
+
+def to_commands(actions: Tensor, clip: Tensor, scale: Tensor) -> Tensor:
+    """Commands (..., U_i) in physical units, from outputs (..., U_i); clip and scale are (U_i,)."""
+    return actions.clamp(-clip, clip) * scale
 
 
 def split_obs(obs: Tensor, agents: Sequence[AgentSpec]) -> List[Tensor]:

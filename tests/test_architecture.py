@@ -20,7 +20,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
     ("trainer", BASE | {"checkpoint", "evaluate", "log", "data"}),
-    ("precompile", {""}), ("build", {""}), ("cli", {""}),
+    ("precompile", {""}), ("build", {""}), ("cli", {""}), ("export", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},

@@ -5,14 +5,14 @@ beacon x and y (aim), signal (tune and set), load and field (set), wind (all).
 """
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, List
 
 import torch
 from torch import Tensor
 
 from happo_gpu.config import SmallConfig
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec, box, discrete, split_actions
+from happo_gpu.types import AgentSpec, Command, Quantity, box, discrete, split_actions
 
 AGENTS = (AgentSpec("aim", 3, box(2)), AgentSpec("tune", 2, discrete(4)), AgentSpec("set", 4, discrete(3, 2)))
 READINGS = ("beacon_x", "beacon_y", "signal", "load", "field", "wind")
@@ -69,6 +69,14 @@ class Crew(VecTask):
     def compute_observations(self) -> Tensor:
         beacon, (signal, load, field, wind) = self.readings[:, :2], self.readings[:, 2:].split(1, -1)
         return torch.cat((beacon, wind, signal, wind, load, signal, field, wind), -1)
+
+    def observation_names(self) -> List[List[Quantity]]:
+        seen = ("beacon_x", "beacon_y", "wind"), ("signal", "wind"), ("load", "signal", "field", "wind")
+        return [[Quantity(name) for name in names] for names in seen]
+
+    def action_names(self) -> List[List[Command]]:
+        return [[Command("point_x"), Command("point_y")], [Command("channel", "index")],
+                [Command("power", "index"), Command("polarity", "index")]]
 
     def compute_states(self) -> Tensor:
         return self.readings

@@ -5,7 +5,7 @@ every step, so that only the assignment of agents to sites has to be learned.
 """
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, List
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from happo_gpu.config import SmallConfig
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec, discrete, split_choices
+from happo_gpu.types import AgentSpec, Command, Quantity, discrete, split_choices
 
 NUM_SITES = 5
 # Everyone sees what each agent could gain by each of its choices, (C,).
@@ -72,6 +72,13 @@ class Harvest(VecTask):
 
     def compute_observations(self) -> Tensor:
         return self._gains().repeat(1, len(AGENTS))
+
+    def observation_names(self) -> List[List[Quantity]]:
+        gains = [Quantity(f"gain_of_{AGENTS[owner].name}_at_site_{site}") for owner, site in zip(OWNERS, SITES)]
+        return [gains for _ in self.agents]
+
+    def action_names(self) -> List[List[Command]]:
+        return [[Command("site", "index")] for _ in self.agents]
 
     def compute_states(self) -> Tensor:
         if not self.per_agent_states:

@@ -15,7 +15,7 @@ from happo_gpu.config import ConfigError, PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec, box
+from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
 PUSH_SPEED = 0.1  # m/s of the box that earns the push term
 TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb")
@@ -84,7 +84,9 @@ class Go1Push(VecTask):
                               "raise task.env.spawnRadius")
         half_x, half_y = cfg.object.halfExtents[:2]
         self._polygon = [(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y)]
-        self._command_limit = torch.tensor(env.commandLimit, device=device)  # (3,)
+        alike = self.action_names()[0]
+        self._clip = torch.tensor([command.clip for command in alike], device=device)  # (3,)
+        self._scale = torch.tensor([command.scale for command in alike], device=device)  # (3,)
         self.commands = torch.zeros(num_envs, num_agents, 3, device=device)  # m/s, m/s, rad/s, body frame
         self.goal = torch.zeros(num_envs, 2, device=device)  # m
         self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago
@@ -98,9 +100,7 @@ class Go1Push(VecTask):
     # -- hooks -------------------------------------------------------------------------------
 
     def pre_physics_step(self, actions: Tensor) -> None:
-        limit = self.cfg.env.clipActions
-        scaled = actions.view(self.num_envs, self.num_agents, 3).clamp(-limit, limit) / limit
-        self.commands.copy_(scaled * self._command_limit)
+        self.commands.copy_(to_commands(actions.view(self.num_envs, self.num_agents, 3), self._clip, self._scale))
 
     def physics_step(self) -> None:
         self.sim.step(self.commands)
@@ -158,6 +158,16 @@ class Go1Push(VecTask):
             other = agents.roll(k, 1)  # row a holds agent a - k
             columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
         return torch.stack(columns, -1).flatten(1)  # (N, A * O_i)
+
+    def observation_names(self) -> List[List[Quantity]]:
+        """As :meth:`compute_observations` lays them out, all in the frame of the robot that sees."""
+        return [self._names_seen_by(agent) for agent in range(self.num_agents)]
+
+    def action_names(self) -> List[List[Command]]:
+        """Velocities in the robot's own frame."""
+        clip, (limit_x, limit_y, limit_yaw) = self.cfg.env.clipActions, self.cfg.env.commandLimit
+        return [[Command("velocity_x_b", "m/s", clip, limit_x / clip), Command("velocity_y_b", "m/s", clip, limit_y / clip),
+                 Command("yaw_rate", "rad/s", clip, limit_yaw / clip)] for _ in self.agents]
 
     def compute_states(self) -> Tensor:
         """Box-relative, x axis towards the goal: the same push looks the same wherever it happens.
@@ -251,6 +261,21 @@ class Go1Push(VecTask):
         if self.cfg.env.observation == "reference":
             return [torch.remainder(angle, 2.0 * math.pi)]
         return [(symmetry * angle).cos(), (symmetry * angle).sin()]
+
+    def _names_seen_by(self, agent: int) -> List[Quantity]:
+        names = [Quantity(f"{what}_{axis}_b", "m") for what in ("goal", "box") for axis in "xy"]
+        names += self._angle_names("box_yaw_b", self.cfg.object.symmetry)
+        for other in self._others[agent]:
+            name = self.agents[other].name
+            names += [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"] + self._angle_names(f"{name}_yaw_b", 1)
+        return names
+
+    def _angle_names(self, name: str, symmetry: int) -> List[Quantity]:
+        """Of what :meth:`_angle` gives."""
+        if self.cfg.env.observation == "reference":
+            return [Quantity(name, "rad")]
+        angle = f"{symmetry}*{name}" if symmetry > 1 else name
+        return [Quantity(f"cos({angle})"), Quantity(f"sin({angle})")]
 
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()

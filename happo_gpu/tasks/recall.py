@@ -4,14 +4,14 @@ Only a recurrent policy can solve it: without memory nothing beats guessing, rig
 """
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, List
 
 import torch
 from torch import Tensor
 
 from happo_gpu.config import SmallConfig
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec, discrete, split_choices
+from happo_gpu.types import AgentSpec, Command, Quantity, discrete, split_choices
 
 # What an agent sees: its cue as one-hot, in the first observation only, and the clock.
 AGENTS = (AgentSpec("colour", 3 + 1, discrete(3)), AgentSpec("side", 2 + 1, discrete(2)))
@@ -48,6 +48,13 @@ class Recall(VecTask):
     def compute_observations(self) -> Tensor:
         colour, side = split_choices(self._one_hot() * self.fresh.unsqueeze(-1), AGENTS)
         return torch.cat((colour, self._clock(), side, self._clock()), -1)
+
+    def observation_names(self) -> List[List[Quantity]]:
+        return [[Quantity(f"{agent.name}_is_{kind}") for kind in range(agent.num_choices)] + [Quantity("clock", "episodes")]
+                for agent in self.agents]
+
+    def action_names(self) -> List[List[Command]]:
+        return [[Command(agent.name, "index")] for agent in self.agents]
 
     def compute_states(self) -> Tensor:
         return torch.cat((self._one_hot(), self._clock()), -1)

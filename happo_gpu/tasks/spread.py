@@ -5,14 +5,14 @@ slow y, rail x, in half widths of the arena, which are also the columns of the a
 """
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, List
 
 import torch
 from torch import Tensor
 
 from happo_gpu.config import SmallConfig
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec, box, split_actions
+from happo_gpu.types import AgentSpec, Command, Quantity, box, split_actions
 
 # What an agent sees: where it is and where its landmark lies from there; fast sees the others too.
 AGENTS = (AgentSpec("fast", 7, box(2)), AgentSpec("slow", 4, box(2)), AgentSpec("rail", 2, box(1)))
@@ -62,6 +62,18 @@ class Spread(VecTask):
         at_fast, at_slow, at_rail = split_actions(self.position, AGENTS)
         to_fast, to_slow, to_rail = split_actions(self.landmark - self.position, AGENTS)
         return torch.cat((at_fast, to_fast, at_slow, at_rail, at_slow, to_slow, at_rail, to_rail), -1)
+
+    def observation_names(self) -> List[List[Quantity]]:
+        def at(name: str, axes: str) -> List[Quantity]:
+            return [Quantity(f"{name}_{axis}", "half widths") for axis in axes]
+
+        return [at("fast", "xy") + at("fast_to_landmark", "xy") + at("slow", "xy") + at("rail", "x"),
+                at("slow", "xy") + at("slow_to_landmark", "xy"), at("rail", "x") + at("rail_to_landmark", "x")]
+
+    def action_names(self) -> List[List[Command]]:
+        speed = iter(SPEED)
+        return [[Command(f"velocity_{axis}", "half widths per step", 1.0, next(speed)) for axis in "xy"[:agent.num_actions]]
+                for agent in self.agents]
 
     def compute_states(self) -> Tensor:
         return torch.cat((self.position, self.landmark - self.position), -1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from happo_gpu.sim.base import Sim
-from happo_gpu.types import AgentSpec
+from happo_gpu.types import AgentSpec, Command, Quantity
 
 
 class VecTask:
@@ -116,6 +116,14 @@ class VecTask:
     def reset_where(self, mask: Tensor) -> None:
         """Starts new episodes where mask (N,) is true; touches nothing elsewhere."""
         raise NotImplementedError
+
+    def observation_names(self) -> List[List[Quantity]]:
+        """What each agent's columns are, in order; numbers where a task does not say."""
+        return [[Quantity(f"obs_{i}") for i in range(agent.num_obs)] for agent in self.agents]
+
+    def action_names(self) -> List[List[Command]]:
+        """What each agent's outputs command, in order; numbers where a task does not say."""
+        return [[Command(f"action_{i}") for i in range(agent.num_actions)] for agent in self.agents]
 
     # -- the order of events -----------------------------------------------------------------
 

@@ -5,7 +5,7 @@ lifts its feet. Shapes: N environments, one robot each, 12 joints; ``_b`` in the
 """
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, List
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from happo_gpu.sim import locomotion
 from happo_gpu.sim.base import LeggedSim
 from happo_gpu.sim.locomotion import NUM_JOINTS, Gait, Senses
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec, box
+from happo_gpu.types import AgentSpec, Command, Quantity, box
 
 TERMS = ("linear", "linear_fine", "turn", "turn_fine", "bounce", "roll", "tilt", "height", "pose", "torque", "jerk", "power")
+JOINTS = tuple(f"{leg}_{joint}" for leg in ("FR", "FL", "RR", "RL") for joint in ("hip", "thigh", "calf"))  # as HOME
 
 
 def closeness(error_sq: Tensor, width: float) -> Tensor:
@@ -102,6 +103,24 @@ class Go1Walk(VecTask):
         senses = Senses(*(value + width * (2.0 * torch.rand_like(value) - 1.0) if width else value
                           for value, width in zip(self._senses(), self._noise)))
         return self._seen(senses)
+
+    def observation_names(self) -> List[List[Quantity]]:
+        """As :func:`locomotion.observe` lays them out; joint positions count from standing."""
+        def three(name: str, unit: str) -> List[Quantity]:
+            return [Quantity(f"{name}_{axis}_b", unit) for axis in "xyz"]
+
+        def joints(name: str, unit: str) -> List[Quantity]:
+            return [Quantity(f"{joint}_{name}", unit) for joint in JOINTS]
+
+        command = [Quantity("command_x_b", "m/s"), Quantity("command_y_b", "m/s"), Quantity("command_yaw_rate", "rad/s")]
+        return [three("velocity", "m/s") + three("angular_velocity", "rad/s") + three("gravity", "1")
+                + joints("offset", "rad") + joints("velocity", "20 rad/s") + joints("last_action", f"{self.cfg.env.actionScale} rad")
+                + command + [Quantity("sin(gait_phase)"), Quantity("cos(gait_phase)")]]
+
+    def action_names(self) -> List[List[Command]]:
+        """Joint angles that come on top of the gait's."""
+        env = self.cfg.env
+        return [[Command(f"{joint}_added_to_gait", "rad", env.clipActions, env.actionScale) for joint in JOINTS]]
 
     def compute_states(self) -> Tensor:
         """The observation without noise, the trunk's height, and the friction and strength that no robot can feel."""
