@@ -34,6 +34,15 @@ def load(path: Path, device: torch.device) -> Dict[str, Any]:
     return state
 
 
+def put_weights(state: Dict[str, Any], learner, path: Path) -> None:
+    """Writes a checkpoint's weights into ``learner``, to act and not to go on learning; ``path`` is for the error."""
+    try:
+        learner.load_state_dict(state["learner"], weights_only=True)
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(f"checkpoint {path} does not fit this task and algo ({reason}); use the run's own config") from error
+
+
 def latest(run_dir: Path) -> Optional[Path]:
     """The periodic or last checkpoint of a run with the most iterations behind it."""
     numbered = []

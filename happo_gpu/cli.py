@@ -31,18 +31,19 @@ def main() -> None:
         try:  # inside Hydra's job, or it would add lines of its own
             _run(composed)
         except ConfigError as error:
-            _fail(str(error))
+            fail(str(error))
 
     try:
         _check_overrides(sys.argv[1:])
         run()
     except ConfigError as error:
-        _fail(str(error))
+        fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _fail("cannot read the command line: " + " ".join(str(error).split()))
+        fail("cannot read the command line: " + " ".join(str(error).split()))
 
 
-def _fail(message: str) -> None:
+def fail(message: str) -> None:
+    """How every command ends that was given something it cannot use."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)
 
@@ -96,7 +97,7 @@ def _run(composed: Any) -> None:
     if raw["resume"]:
         run_dir, raw = _resumed(raw)
     elif raw["test"] and raw["checkpoint"]:
-        saved = _run_of(_from_here(raw["checkpoint"])) / "config.yaml"
+        saved = run_of(_from_here(raw["checkpoint"])) / "config.yaml"
         raw = _on_top_of(saved, raw) if saved.is_file() else raw
     from happo_gpu.config import parse
 
@@ -146,7 +147,7 @@ def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
     try:
         trainer.run()
     except NonFinite as error:
-        _fail(str(error))
+        fail(str(error))
     finally:
         trainer.logger.close()
 
@@ -162,18 +163,14 @@ def _test(cfg: Any) -> None:
     state = checkpoint.load(path, device)
     seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
     task, learner = build.build_for_test(cfg, device, seed)
-    try:
-        learner.load_state_dict(state["learner"], weights_only=True)
-    except (RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ConfigError(f"checkpoint {path} does not fit this task and algo ({reason}); use the run's own config") from error
+    checkpoint.put_weights(state, learner, path)
     print(f"Started to play: {task.num_envs} environments", flush=True)
     result = evaluate.evaluate(task, learner.policy(task.num_envs, deterministic=True), seed)
     print(evaluate.report(result), flush=True)
     result.update(checkpoint=str(cfg.checkpoint), task=cfg.task.name, seed=seed)
     if task.sim is not None:
         result.update(sim=cfg.sim.name, spawn=cfg.task.env.spawn)
-    evaluate.write(_run_of(path) / "evaluation.json", result)
+    evaluate.write(run_of(path) / "evaluation.json", result)
 
 
 def _new_run_dir(cfg: Any) -> Path:
@@ -234,7 +231,7 @@ def _on_top_of(path: Path, raw: Dict[str, Any]) -> Dict[str, Any]:
     return OmegaConf.to_container(merged)
 
 
-def _run_of(checkpoint: Path) -> Path:
+def run_of(checkpoint: Path) -> Path:
     """The run directory of runs/<run>/nn/<name>.pth."""
     return checkpoint.parent.parent if checkpoint.parent.name == "nn" else checkpoint.parent
 
