@@ -28,6 +28,7 @@ from happo_gpu.recording import Recording, record
 FPS = 25
 HOLD = 1.0  # s that an episode's last picture stays
 CAPTURED_ENVS = 4  # of an evaluation while training
+ROOM = 0.3  # m that robots may walk beyond where they start before a tile cuts them off
 PATH_STEP = 5  # control steps between the points of a drawn path
 WIDTH = 960  # px of a video, about
 Arrays = Dict[str, np.ndarray]  # a Recording on the host
@@ -180,7 +181,7 @@ def frames(recording: Recording, outlines: Outlines, dt: float) -> Iterator[np.n
     columns = math.ceil(math.sqrt(num_envs))
     tile = 16 * min(40, WIDTH // 16 // columns)  # codecs want multiples of 16
     farthest = float(np.hypot(*np.moveaxis(shown["goal"], -1, 0)).max())
-    scale = tile / (farthest + 2.0 * outlines.around)
+    scale = tile / (farthest + 2.0 * (outlines.around + ROOM))
     canvas = Canvas(columns, math.ceil(num_envs / columns), tile)
     canvas.pixels[...] = 255  # where the last row has fewer tiles
     order = timeline(shown["episode"], round(HOLD / dt))

@@ -19,15 +19,19 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
-    ("trainer", BASE | {"checkpoint", "evaluate", "log", "data"}),
-    ("build", {""}), ("cli", {""}),
+    ("recording", BASE), ("outlines", BASE),
+    ("trainer", BASE | {"checkpoint", "evaluate", "log", "data", "recording"}),
+    ("pushes", BASE | {"evaluate", "outlines", "recording"}),
+    ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
+    ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
+    ("build", {""}), ("cli", {""}), ("command", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "sim.mujoco"}
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "plot", "video", "sim.mujoco"}
 
 
 def modules() -> List[Path]:
