@@ -20,7 +20,7 @@ from typing import Dict, Iterator, List
 import numpy as np
 
 from happo_gpu import cli, command
-from happo_gpu.config import Config, ConfigError, between, field, positive
+from happo_gpu.config import Config, ConfigError, between, field
 from happo_gpu.evaluate import actor
 from happo_gpu.outlines import COLOURS, DARK_GOLD, GOLD, Outlines, outlines_of, placed
 from happo_gpu.recording import Recording, record
@@ -185,7 +185,7 @@ def frames(recording: Recording, outlines: Outlines, dt: float) -> Iterator[np.n
     canvas = Canvas(columns, math.ceil(num_envs / columns), tile)
     canvas.pixels[...] = 255  # where the last row has fewer tiles
     order = timeline(shown["episode"], round(HOLD / dt))
-    for picture in range(round(num_steps * dt * FPS)):
+    for picture in range(max(1, round(num_steps * dt * FPS))):
         for n in range(num_envs):
             t = order[min(num_steps - 1, round(picture / FPS / dt)), n]
             start = int(np.searchsorted(shown["episode"][:, n], shown["episode"][t, n]))
@@ -290,7 +290,7 @@ def try_write(recording: Recording, path: Path, outlines: Outlines, dt: float) -
 class VideoOptions:
     checkpoint: str = field()
     num_envs: int = between(1, 36)
-    seconds: float = positive()
+    seconds: float = between(0.2, 600.0)
     seed: int = between(0, 2**31 - 1)
     output: str = field()
 
