@@ -23,7 +23,7 @@ from happo_gpu.outlines import COLOURS, GREY, outlines_of  # noqa: E402
 from happo_gpu.plot import STYLE, read_records  # noqa: E402
 
 MAPUSH = 59.7  # %, cuboid, as MAPush published it after 6.4 h of training
-PUSHES = 6
+PUSHES = 6  # in docs/push.png
 
 
 def columns(run_dir: Path, key: str) -> Dict[str, np.ndarray]:

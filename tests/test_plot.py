@@ -14,6 +14,7 @@ import yaml
 from conftest import compose_config, compose_raw, make_task
 from happo_gpu import command, outlines, plot, pushes
 from happo_gpu.config import ConfigError
+from happo_gpu.recording import record
 
 
 def write_run(path, algo, success, iterations=5):
@@ -77,7 +78,8 @@ def test_runs_of_unequal_length_are_compared_where_all_have_been(tmp_path):
 
 def test_factors_are_taken_together_over_agents(tmp_path):
     run = plot.read_run(write_run(tmp_path / "a", "HAPPO", 0.1))
-    _, lowest = run.curve("info/factor_min/*", np.min)
+    (panel,) = [panel for panel in plot.panels_of([run]) if panel[0] == "factor, lowest"]
+    _, lowest = run.curve(*panel[1:])
     assert lowest.tolist() == [0.6] * 5
 
 
@@ -108,6 +110,13 @@ def test_pushes_begin_at_the_origin_with_the_goal_ahead_and_are_cut_at_their_end
     matplotlib.rcParams.update(plot.STYLE)
     figure = pushes.push_figure(drawn, outlines.outlines_of(compose_config("task=Go1Push")), "title")
     assert len(figure.axes) == 3 and figure.axes[0].get_title() == "no success in 0.8 s"
+
+
+def test_a_push_is_cut_where_its_episode_ended():
+    task = make_task("task.env.episodeLength=40", num_envs=3)
+    recording = record(task, lambda: torch.zeros(3, 6), 40, 3)
+    push = pushes.push_of(recording, {"length": 15.0, "success": 0.0, "collision": 1.0}, 1, 0.02)
+    assert push.box.shape == (15, 3) and push.robots.shape == (15, 2, 3) and push.title == "collision after 0.3 s"
 
 
 def test_the_footprint_is_the_hull_of_the_circles_that_collide():
