@@ -20,7 +20,7 @@ from typing import Dict, Iterator, List
 import numpy as np
 
 from happo_gpu import cli, command
-from happo_gpu.config import Config, ConfigError, between, field
+from happo_gpu.config import ConfigError, between, field
 from happo_gpu.evaluate import actor
 from happo_gpu.outlines import COLOURS, DARK_GOLD, GOLD, Outlines, outlines_of, placed
 from happo_gpu.recording import Recording, record
