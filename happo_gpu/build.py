@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 from pathlib import Path
@@ -21,7 +22,7 @@ from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk
-from happo_gpu.trainer import Trainer
+from happo_gpu.trainer import Camera, Trainer
 
 TASKS = {"Go1Push": Go1Push}
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
@@ -117,7 +118,7 @@ def build_trainer(
     model = cfg.algo.model
     rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
     logger = Logger(run_dir, state["frames"] if state else 0)
-    trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name)
+    trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt))
     if mode == "compile" and isinstance(task.sim, PlanarSim):
         _compile_with_help(task, cfg)
     for each in (task, eval_task):
@@ -140,6 +141,21 @@ def _compile_with_help(task, cfg: Config) -> None:
         helper.done()
     finally:
         helper.stop()
+
+
+def build_camera(cfg: Config, dt: float) -> Optional[Camera]:
+    """None without capture_video, and with one line of warning where no video can be drawn: no run fails over that."""
+    if not cfg.capture_video:
+        return None
+    try:
+        from happo_gpu import outlines, video  # heavy to import; only runs that film need them
+
+        video.check_packages(".mp4")
+        draw = functools.partial(video.try_write, outlines=outlines.outlines_of(cfg), dt=dt)
+    except (ConfigError, ImportError) as error:
+        print(f"warning: capture_video=True has no effect: {error}", flush=True)
+        return None
+    return Camera(cfg.capture_video_every, video.CAPTURED_ENVS, draw)
 
 
 def _warm_up(task) -> None:

@@ -34,8 +34,8 @@ def load(path: Path, device: torch.device) -> Dict[str, Any]:
     return state
 
 
-def load_weights(learner, state: Dict[str, Any], path: Path) -> None:
-    """Gives a learner what acting needs; raises :class:`ConfigError` where the checkpoint is of another model."""
+def put_weights(state: Dict[str, Any], learner, path: Path) -> None:
+    """Writes a checkpoint's weights into ``learner``, to act and not to go on learning; ``path`` is for the error."""
     try:
         learner.load_state_dict(state["learner"], weights_only=True)
     except (RuntimeError, KeyError) as error:

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def fail(message: str) -> None:
-    """Ends the program with one line and exit code 2."""
+    """How every command ends that was given something it cannot use."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)
 
@@ -163,7 +163,7 @@ def _test(cfg: Any) -> None:
     state = checkpoint.load(path, device)
     seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
     task, learner = build.build_for_test(cfg, device, seed)
-    checkpoint.load_weights(learner, state, path)
+    checkpoint.put_weights(state, learner, path)
     print(f"Started to play: {task.num_envs} environments", flush=True)
     result = evaluate.evaluate(task, learner.policy(task.num_envs, deterministic=True), seed)
     print(evaluate.report(result), flush=True)

@@ -398,6 +398,8 @@ class Config:
     checkpoint: str = field()
     resume: str = field()
     experiment: str = field()
+    capture_video: bool = field()
+    capture_video_every: int = _limit(low=1)
     accelerate: str = choice("auto", "eager", "compile")
     num_threads: int = _limit(low=0)
 
@@ -408,6 +410,8 @@ def parse(raw: Mapping[str, Any]) -> Config:
     config = _apply_root_overrides(config)
     config.task.check()
     _check_algo(config)
+    if config.capture_video and not config.train.eval_every:
+        raise ConfigError("capture_video=True films evaluations, and eval_every=0 asks for none; write eval_every=50")
     return config
 
 
@@ -489,7 +493,9 @@ def typed(cls: type, raw: Any, path: str) -> Any:
 
 def _by_name(raw: Any, path: str, known: Dict[str, type]) -> type:
     """The class of a group whose ``name`` says which it is."""
-    name = raw.get("name") if isinstance(raw, Mapping) else raw
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path} must be a group of keys, not {raw!r}")
+    name = raw.get("name")
     if name not in known:
         raise ConfigError(f"{path}.name={name} is not known; {nearest(str(name), list(known))}")
     return known[name]

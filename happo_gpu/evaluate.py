@@ -30,18 +30,24 @@ def first_episodes(task, act: Callable[[], Tensor]) -> Dict[str, Tensor]:
             return metrics
 
 
-def evaluate(task, policy, seed: int) -> Dict[str, Any]:
-    """The task's metrics over first episodes, as plain numbers; success with its 95 % interval.
-
-    ``policy`` is a nets.policy.Policy, or None for the task's own scripted one. The random state of
-    the caller is put back afterwards: evaluating does not change a training run.
-    """
+def actor(task, policy) -> Callable[[], Tensor]:
+    """What acts in ``task``, on what its buffers hold: a nets.policy.Policy, or where that is None its scripted one."""
 
     def act() -> Tensor:
         if policy is None:
             return task.scripted_actions()
         return policy.act(task.obs_buf, task.available_buf, task.reset_buf)[0]
 
+    return act
+
+
+def evaluate(task, policy, seed: int) -> Dict[str, Any]:
+    """The task's metrics over first episodes, as plain numbers; success with its 95 % interval.
+
+    ``policy`` is a nets.policy.Policy, or None for the task's own scripted one. The random state of
+    the caller is put back afterwards: evaluating does not change a training run.
+    """
+    act = actor(task, policy)
     devices = [task.device] if task.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

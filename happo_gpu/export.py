@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -23,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from happo_gpu import build, checkpoint
-from happo_gpu.cli import CFG_DIR, fail, run_of
-from happo_gpu.config import ConfigError, nearest, parse
+from happo_gpu.cli import run_of
+from happo_gpu.command import options, run, saved_raw
+from happo_gpu.config import ConfigError, parse
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.recurrent import Memory
 from happo_gpu.types import AgentSpec, Command, Quantity, to_commands
@@ -36,25 +38,18 @@ OPSET = 17  # the first with LayerNormalization
 _BY_TRACING = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 
 
-def main() -> None:
-    """Entry of ``python -m happo_gpu.export``."""
-    try:
-        given = _arguments(sys.argv[1:])
-        path = Path(given["checkpoint"])
-        export(path, Path(given.get("output") or run_of(path) / "export"))
-    except ConfigError as error:
-        fail(str(error))
+@dataclass(frozen=True)
+class Options:
+    checkpoint: str = field()
+    output: str = field()  # '': the run's own export/
 
 
-def _arguments(arguments: Sequence[str]) -> Dict[str, str]:
-    known = ("checkpoint", "output")
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"unknown key {key}; {nearest(key, known)}")
-    if not given.get("checkpoint"):
+def main(arguments: List[str]) -> None:
+    given = options(Options, arguments, {"checkpoint": "", "output": ""})
+    if not given.checkpoint:
         raise ConfigError("export needs a checkpoint; write checkpoint=runs/<run>/nn/<name>.pth")
-    return given
+    path = Path(given.checkpoint)
+    export(path, Path(given.output) if given.output else run_of(path) / "export")
 
 
 def export(path: Path, output: Path) -> None:
@@ -64,7 +59,7 @@ def export(path: Path, output: Path) -> None:
     machine can do is done, and exit code 2 keeps its meaning, nothing written.
     """
     state = checkpoint.load(path, torch.device("cpu"))
-    raw = _config_of(run_of(path))
+    raw = saved_raw(run_of(path))
     task, policies = _policies(raw, state, path)
     card = _card(raw, task, policies, path, state)
     files: Dict[str, bytes] = {}
@@ -80,27 +75,6 @@ def export(path: Path, output: Path) -> None:
 
 
 # -- from a run to its policies ------------------------------------------------------------------
-
-
-def _config_of(run_dir: Path) -> Dict[str, Any]:
-    """A run's saved config; a key that is newer than the run takes its default."""
-    import yaml
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-
-    path = run_dir / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: it says which task and model a checkpoint is of; "
-                          "give a checkpoint where its run left it, runs/<run>/nn/<name>.pth")
-    try:
-        saved = yaml.safe_load(path.read_text())
-        groups = [f"{group}={saved[group]['name']}" for group in ("task", "sim", "algo")]
-        with initialize_config_dir(str(CFG_DIR), version_base="1.2"):
-            defaults = compose("config", overrides=groups)
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, HydraException) as error:
-        raise ConfigError(f"{path} cannot be read ({' '.join(str(error).split())[:160]}): it is damaged or no run's config") from error
-    return OmegaConf.to_container(OmegaConf.merge(defaults, saved), resolve=True)
 
 
 class Deployed(nn.Module):
@@ -148,7 +122,7 @@ def _policies(raw: Dict[str, Any], state: Dict[str, Any], path: Path) -> Tuple[A
     cfg, device = parse(raw), torch.device("cpu")
     task = build.build_task(cfg, 1, device, "eager")
     learner = build.build_learner(cfg, task, device, 0)
-    checkpoint.load_weights(learner, state, path)
+    checkpoint.put_weights(state, learner, path)
     drivers = {agent: actor for actor, group in zip(learner.actors, learner.groups) for agent in group}
     masked = task.available_buf is not None
     columns = zip(task.agents, task.action_names())
@@ -265,4 +239,4 @@ def _git_commit() -> Optional[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 import torch
 
@@ -14,12 +16,22 @@ from happo_gpu.data.collect import collect
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.evaluate import evaluate
 from happo_gpu.log import EpisodeMeans, Logger, PhaseTimer, to_host
+from happo_gpu.recording import Recorder, Recording
 
 EVALUATION_SEED = 20_000  # fixed, so that evaluations of a run face the same starts and goals
 
 
 class NonFinite(RuntimeError):
     """A simulator or policy produced a value that is not finite."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Films the first ``num_envs`` environments of the next evaluation every ``every`` iterations."""
+
+    every: int
+    num_envs: int
+    write: Callable[[Recording, Path], None]
 
 
 class Trainer:
@@ -31,9 +43,11 @@ class Trainer:
 
     def __init__(
         self, task, eval_task, learner, rollout: Rollout, logger: Logger, cfg: TrainConfig, run_dir: Path, name: str,
+        camera: Optional[Camera] = None,
     ) -> None:
         self.task, self.eval_task, self.learner, self.rollout = task, eval_task, learner, rollout
         self.logger, self.cfg, self.run_dir, self.name = logger, cfg, run_dir, name
+        self.camera = camera
         self.epoch, self.frames, self.train_seconds, self.best = 0, 0, 0.0, float("-inf")
         self.last_return = 0.0
         self.frames_per_epoch = rollout.num_steps * rollout.num_envs * task.decimation
@@ -124,7 +138,9 @@ class Trainer:
 
     def _evaluate(self) -> None:
         policy = self.learner.policy(self.eval_task.num_envs, deterministic=True)
-        result = evaluate(self.eval_task, policy, EVALUATION_SEED)
+        recorder = Recorder(self.eval_task, self.camera.num_envs) if self._films() else None
+        with recorder or nullcontext():
+            result = evaluate(self.eval_task, policy, EVALUATION_SEED)
         result.update(epoch=self.epoch, frames=self.frames, train_seconds=self.train_seconds)
         self.logger.evaluation(result)
         score = (result.get("success_rate", result["mean_return"]), -result.get("finished_time", 0.0))
@@ -132,6 +148,14 @@ class Trainer:
             self.best = list(score)
             print(f"saving next best rewards: {result['mean_return']:.3f}", flush=True)
             checkpoint.save(self.run_dir / "nn" / f"{self.name}.pth", self.state_dict())
+        if recorder:
+            self.camera.write(recorder.recording(), self.run_dir / "videos" / f"ep_{self.epoch}.mp4")
+
+    def _films(self) -> bool:
+        """Whether this is the first evaluation since a multiple of the camera's cadence, or the last of the run."""
+        if self.camera is None:
+            return False
+        return self.epoch % self.camera.every < self.cfg.eval_every or self.epoch == self.cfg.max_iterations
 
     def _save_last(self) -> None:
         name = f"last_{self.name}_ep_{self.epoch}_rew_{self.last_return:.2f}.pth"

@@ -19,15 +19,20 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
-    ("trainer", BASE | {"checkpoint", "evaluate", "log", "data"}),
-    ("precompile", {""}), ("build", {""}), ("cli", {""}), ("export", {""}),
+    ("recording", BASE), ("outlines", BASE),
+    ("trainer", BASE | {"checkpoint", "evaluate", "log", "data", "recording"}),
+    ("pushes", BASE | {"evaluate", "outlines", "recording"}),
+    ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
+    ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
+    ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "sim.mujoco", "sim.legged", "sim.locomotion"}
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "plot", "video", "sim.mujoco", "sim.legged",
+                   "sim.locomotion"}
 
 
 def modules() -> List[Path]:

@@ -12,7 +12,9 @@ import torch
 import yaml
 
 from conftest import CPU, compose_raw
+
 from happo_gpu import build, checkpoint, config, export
+from happo_gpu.command import run
 from happo_gpu.tasks import crew
 from happo_gpu.types import split_choices, split_obs, to_commands
 
@@ -222,7 +224,7 @@ def test_a_walker_adds_its_commands_to_the_gait():
 
 def run_main(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["export", *arguments])
-    export.main()
+    run(export.main, export.__doc__)
 
 
 @pytest.fixture
@@ -243,7 +245,7 @@ def test_files_go_to_the_run_unless_another_directory_is_named(recall_run, monke
 
 
 @pytest.mark.parametrize("arguments, told", [
-    ([], ["checkpoint=runs/<run>"]),
+    (["checkpoint="], ["checkpoint=runs/<run>"]),
     (["checkpoint=runs/none.pth"], ["runs/none.pth", "does not exist"]),
     (["checkpoint=runs/mine/nn/cut.pth"], ["cut.pth", "damaged"]),
     (["checkpoint=moved.pth"], ["config.yaml", "where its run left it"]),

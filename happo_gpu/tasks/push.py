@@ -202,6 +202,10 @@ class Go1Push(VecTask):
         metrics.update({name: value for name, value in self.episode_sums.items() if name != "together"})
         return metrics
 
+    def snapshot(self) -> Dict[str, Tensor]:
+        return {"agent_pose": self.sim.agent_pose, "object_pose": self.sim.object_pose, "goal": self.goal,
+                "success": self.success, "exception": self.exception}
+
     def reset_where(self, mask: Tensor) -> None:
         cfg, n = self.cfg, self.num_envs
         object_pose = torch.zeros(n, 1, 3, device=self.device)

@@ -113,6 +113,10 @@ class VecTask:
         """Metrics (N,) of the episode so far, read where it ends."""
         raise NotImplementedError
 
+    def snapshot(self) -> Dict[str, Tensor]:
+        """What a picture of the environments shows, live tensors (N, ...); only asked of a task with a scene."""
+        raise NotImplementedError
+
     def reset_where(self, mask: Tensor) -> None:
         """Starts new episodes where mask (N,) is true; touches nothing elsewhere."""
         raise NotImplementedError
