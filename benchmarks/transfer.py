@@ -1,0 +1,89 @@
+"""Policies trained on the planar simulator push a real box with real legs: evaluated in MuJoCo without further training.
+
+    python train.py seed=1; python train.py seed=2; python train.py seed=3
+    python benchmarks/transfer.py runs/<run>/nn/Go1Push.pth ... [--locomotion other.npz]
+
+Each checkpoint pushes in the first episodes of --episodes worlds (separated spawn, MAPush's success), on the planar
+simulator that it was trained on and on whole Go1s that walk on the project's own policy and on any other that is
+given. Writes benchmarks/results/transfer.json.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Dict
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from happo_gpu import process  # noqa: E402
+
+process.prepare()
+
+import torch  # noqa: E402
+import yaml  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from machine import machine  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+from happo_gpu import build, cli, command, evaluate  # noqa: E402
+from happo_gpu.config import MujocoConfig, parse, typed  # noqa: E402
+
+COLUMNS = ("success_rate", "finished_time", "collaboration_degree", "collision_rate")
+SEED = 7  # of the starts and goals, the same for every policy
+
+
+def push(path: Path, num_envs: int, walker: str) -> Dict:
+    """Figures of one checkpoint; ``walker`` is '' for planar, 'own', or a file."""
+    cfg = command.saved_config(cli.run_of(path), num_envs=num_envs, sim_device="cpu", rl_device="cpu", accelerate="eager")
+    if walker:
+        raw = yaml.safe_load((ROOT / "cfg" / "sim" / "mujoco.yaml").read_text())
+        sim = dataclasses.replace(typed(MujocoConfig, raw, "sim"), locomotion="" if walker == "own" else walker)
+        cfg = dataclasses.replace(cfg, sim=sim)
+    task, policy = command.task_and_policy(cfg, path, SEED)
+    started = time.perf_counter()
+    result = evaluate.evaluate(task, policy, SEED)
+    return {**{key: result[key] for key in (*COLUMNS, "success_rate_ci95", "episodes")}, "seconds": time.perf_counter() - started}
+
+
+def rate(num_envs: int, seconds: float = 10.0) -> float:
+    """Environment (control) steps per second of two Go1s and the box, robots walking at random commands."""
+    with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
+        composed = compose("config", overrides=["sim=mujoco", f"num_envs={num_envs}", "sim_device=cpu", "rl_device=cpu"])
+    cfg = parse(OmegaConf.to_container(composed, resolve=True))
+    task = build.build_task(cfg, num_envs, torch.device("cpu"), "eager")
+    task.reset()
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        task.step(2.0 * torch.rand(num_envs, task.num_actions) - 1.0)
+        steps += num_envs * task.decimation
+    return steps / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoints", type=Path, nargs="*")
+    parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--locomotion", nargs="*", default=[], help="walking policies besides the project's own")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "transfer.json")
+    arguments = parser.parse_args()
+    speed = rate(128)
+    print(f"two whole Go1s and the box: {speed:,.0f} environment steps/s with 128 worlds, {torch.get_num_threads()} threads")
+    rows = []
+    print(f"{'checkpoint':>12}  {'legs':<24}{'success':>9}{'95 % interval':>18}{'finished':>10}{'together':>10}{'collisions':>12}")
+    for i, path in enumerate(arguments.checkpoints):
+        for walker in ("", "own", *arguments.locomotion):
+            row = {"checkpoint": i, "legs": Path(walker).stem or "none (planar)", **push(path, arguments.episodes, walker)}
+            rows.append(row)
+            low, high = row["success_rate_ci95"]
+            print(f"{i:>12}  {row['legs']:<24}{100 * row['success_rate']:>7.1f} %{100 * low:>10.1f} to {100 * high:.1f}"
+                  f"{row['finished_time']:>8.2f} s{row['collaboration_degree']:>10.2f}{100 * row['collision_rate']:>10.2f} %", flush=True)
+    arguments.output.write_text(json.dumps({"machine": machine(), "steps_per_s": speed, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
