@@ -27,8 +27,11 @@ class Helper:
         if self._mark.exists() or (os.cpu_count() or 1) < 2:
             return
         code = "from happo_gpu import process; process.prepare(); from happo_gpu import precompile; precompile.main()"
-        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        here = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])  # this very package
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": here.rstrip(os.pathsep)},
+        )
         pickle.dump((cfg, torch.get_num_threads()), self._process.stdin)
         self._process.stdin.close()
 
