@@ -12,12 +12,12 @@ from typing import List, Sequence, Tuple
 import mujoco
 
 from happo_gpu.sim.base import ObjectSpec
+from happo_gpu.sim.locomotion import HOME, NUM_JOINTS  # noqa: F401  HOME is part of this description, too
 
 # Legs and joints in the order of every joint tensor: 12 columns, leg by leg.
 LEGS = ("FR", "FL", "RR", "RL")
 JOINTS = ("hip", "thigh", "calf")  # abduction, flexion, knee
-NUM_JOINTS = len(LEGS) * len(JOINTS)
-HOME = (0.0, 0.9, -1.8) * len(LEGS)  # rad, standing
+assert NUM_JOINTS == len(LEGS) * len(JOINTS)
 HOME_HEIGHT = 0.27  # m of the trunk when standing
 
 JOINT_RANGE = {"hip": (-0.863, 0.863), "thigh": (-0.686, 4.501), "calf": (-2.818, -0.888)}  # rad

@@ -45,9 +45,10 @@ class Go1Worlds(LeggedSim):
         self._state = np.zeros((n, num_state))
         self._states = np.zeros((n, cfg.substeps, num_state))
         self._control = np.zeros((n, cfg.substeps, model.nu))
-        self._sensed = np.zeros((n, cfg.substeps, model.nsensordata))
         self._targets = torch.tensor(go1.HOME).repeat(n, a, 1)  # (N, A, J) rad, of the period before
         self._read_model()
+        self._torque_limit = torch.tensor([go1.TORQUE_LIMIT[joint] for joint in go1.JOINTS] * len(go1.LEGS))
+        self._since = torch.arange(cfg.substeps) * cfg.dt  # (substeps,) s into the period
 
         def rows(*shape: int) -> Tensor:
             return torch.zeros(n, *shape)
@@ -110,17 +111,19 @@ class Go1Worlds(LeggedSim):
 
     def step_joints(self, targets: Tensor) -> None:
         cfg = self.cfg
-        fresh = torch.arange(cfg.substeps) * cfg.dt >= self.params["latency"].unsqueeze(-1) - 1e-6  # (N, substeps)
+        fresh = self._since >= self.params["latency"].unsqueeze(-1) - 1e-6  # (N, substeps)
         held = torch.where(fresh.view(*fresh.shape, 1, 1), targets.unsqueeze(1), self._targets.unsqueeze(1))
         np.copyto(self._control, held.flatten(2).numpy())
         self._targets.copy_(targets)
         self._rollout.rollout(self.models, self._data, self._state, self._control, nstep=cfg.substeps,
-                              state=self._states, sensordata=self._sensed, skip_checks=False)
+                              state=self._states)
         np.copyto(self._state, self._states[:, -1])
         self._read_state()
 
     def place(self, mask: Tensor, pose: Tensor, height: Tensor, joints: Tensor, velocity: Tensor) -> None:
         where = mask.numpy()
+        if not where.any():  # as in most steps
+            return
         for robot in range(self.num_robots):
             q, v = self._columns(robot)
             self._state[where, q : q + 2] = pose[mask, robot, :2].double().numpy()
@@ -138,6 +141,8 @@ class Go1Worlds(LeggedSim):
     def place_objects(self, mask: Tensor, pose: Tensor) -> None:
         """Puts objects at pose (N, M, 3) at rest on the ground where mask (N,)."""
         where = mask.numpy()
+        if not where.any():
+            return
         for i, each in enumerate(self.objects):
             q, v = self._object_columns(i)
             half = 0.5 * pose[mask, i, 2].double()
@@ -148,6 +153,8 @@ class Go1Worlds(LeggedSim):
         self._read_state()
 
     def kick(self, change: Tensor) -> None:
+        if not change.any():
+            return
         for robot in range(self.num_robots):
             _, v = self._columns(robot)
             self._state[:, v : v + 6] += change[:, robot].double().numpy()
@@ -192,7 +199,7 @@ class Go1Worlds(LeggedSim):
         cfg = self.cfg
         strength = self.params["motor_strength"].view(-1, 1, 1)
         wanted = strength * cfg.stiffness * (self._targets - self.joint_pos)
-        limit = torch.tensor([go1.TORQUE_LIMIT[joint] for joint in go1.JOINTS] * len(go1.LEGS))
+        limit = self._torque_limit
         return torch.minimum(torch.maximum(wanted, -limit), limit) - cfg.damping * self.joint_vel
 
     # -- checkpoint --------------------------------------------------------------------------

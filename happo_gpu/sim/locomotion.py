@@ -6,6 +6,7 @@ turns, the network adds to that. Files without a clock (other people's policies)
 """
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,12 @@ OWN_POLICY = Path(__file__).resolve().parent / "go1_walk.npz"
 _IMU = (-0.01592, -0.06659, -0.00617)  # m, where other people's policies measure velocity
 
 
+@functools.lru_cache(maxsize=None)
+def constant(values: Tuple[float, ...], device: torch.device) -> Tensor:
+    """A tensor of numbers, made once: in the loop it would be a copy to the device every step."""
+    return torch.tensor(values, device=device)
+
+
 class Gait(NamedTuple):
     """A trot in place: during its half of the cycle a foot is lifted by bending the knee."""
 
@@ -35,11 +42,10 @@ class Gait(NamedTuple):
 
     def joints(self, phase: Tensor) -> Tensor:
         """Joint angles (..., 12) of standing plus the lift of the feet that swing at phase (...)."""
-        home = torch.tensor(HOME, device=phase.device)
-        offset = torch.tensor(PHASE_OFFSET, device=phase.device)
+        offset = constant(PHASE_OFFSET, phase.device)
         swing = torch.sin(2.0 * math.pi * (phase.unsqueeze(-1) + offset)).clamp(min=0.0)  # (..., 4)
         bend = torch.stack((torch.zeros_like(swing), self.lift * swing, -2.0 * self.lift * swing), -1)
-        return home + bend.flatten(-2)
+        return constant(HOME, phase.device) + bend.flatten(-2)
 
 
 class Senses(NamedTuple):
@@ -55,7 +61,7 @@ class Senses(NamedTuple):
 def observe(senses: Senses, last_action: Tensor, command: Tensor, phase: Tensor) -> Tensor:
     """The project's own observation, (..., 50)."""
     angle = 2.0 * math.pi * phase.unsqueeze(-1)
-    home = torch.tensor(HOME, device=phase.device)
+    home = constant(HOME, phase.device)
     return torch.cat((
         senses.lin_vel_b, senses.ang_vel_b, senses.gravity_b, senses.joint_pos - home, 0.05 * senses.joint_vel,
         last_action, command, angle.sin(), angle.cos(),
@@ -115,9 +121,9 @@ class WalkingPolicy:
         return joint_targets(action, self.phase, self.gait, layout.action_scale)
 
     def _foreign(self, senses: Senses, command: Tensor) -> Tensor:
-        imu = torch.tensor(_IMU)
+        imu, home = constant(_IMU, command.device), constant(HOME, command.device)
         velocity = senses.lin_vel_b + torch.linalg.cross(senses.ang_vel_b, imu.expand_as(senses.ang_vel_b))
-        return torch.cat((velocity, senses.ang_vel_b, senses.gravity_b, senses.joint_pos - torch.tensor(HOME),
+        return torch.cat((velocity, senses.ang_vel_b, senses.gravity_b, senses.joint_pos - home,
                           senses.joint_vel, self.last_action, command), -1)
 
     def reset(self, mask: Tensor) -> None:

@@ -5,6 +5,7 @@ lifts its feet. Shapes: N environments, one robot each, 12 joints; ``_b`` in the
 """
 from __future__ import annotations
 
+import math
 from typing import Dict, List
 
 import torch
@@ -135,7 +136,7 @@ class Go1Walk(VecTask):
         n, env = self.num_envs, self.cfg.env
         self.sim.randomize(mask, self.cfg.randomize)
         pose = torch.zeros(n, 1, 3, device=self.device)
-        pose[..., 2] = 6.2832 * torch.rand(n, 1, device=self.device)
+        pose[..., 2] = 2.0 * math.pi * torch.rand(n, 1, device=self.device)
         height = torch.full((n, 1), self.cfg.gait.height + 0.01, device=self.device)
         joints = self._home + 0.1 * (2.0 * torch.rand(n, 1, NUM_JOINTS, device=self.device) - 1.0)
         velocity = env.startVelocity * (2.0 * torch.rand(n, 1, 6, device=self.device) - 1.0)
