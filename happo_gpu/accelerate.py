@@ -32,8 +32,12 @@ def compile_hot(functions: Iterable[Hot], num_envs: int) -> None:
     The number of environments is kept symbolic: training and evaluation, of different sizes, share
     one compilation.
     """
+    import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
 
+    # With symbolic sizes the cache of operator metadata costs more than it saves: a fifth of the
+    # tracing, which is most of a start with a warm compile cache.
+    dynamo.fake_tensor_cache_enabled = False
     # Small expressions become named buffers early; otherwise every output of a contact repeats the
     # whole chain that leads to it and compilation takes twice as long.
     inductor.realize_opcount_threshold, inductor.realize_reads_threshold = 12, 3

@@ -34,11 +34,15 @@ def main() -> None:
             fail(str(error))
 
     try:
-        _check_overrides(sys.argv[1:])
+        _check_groups(sys.argv[1:])
         run()
     except ConfigError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
+        try:
+            _check_keys(sys.argv[1:])
+        except ConfigError as reason:
+            fail(str(reason))
         fail("cannot read the command line: " + " ".join(str(error).split()))
 
 
@@ -51,24 +55,30 @@ def fail(message: str) -> None:
 # -- errors that Hydra would word in many lines -------------------------------------------------
 
 
-def _check_overrides(arguments: List[str]) -> None:
-    """Raises ConfigError for an unknown group option or key, naming the nearest known one."""
+def _check_groups(arguments: List[str]) -> None:
+    """Raises ConfigError for an unknown option of a config group; Hydra would overlook one of train."""
     from happo_gpu.config import ConfigError, nearest
 
-    pairs = [_split(argument) for argument in arguments if "=" in argument and not argument.startswith("-")]
-    chosen: Dict[str, str] = {}
-    for key, value in pairs:
-        if key not in GROUPS:
-            continue
-        options = sorted(path.stem for path in (CFG_DIR / key).glob("*.yaml"))
-        for option in value.split(","):  # a multirun sweeps over several
+    for key, value in _pairs(arguments):
+        options = sorted(path.stem for path in (CFG_DIR / key).glob("*.yaml")) if key in GROUPS else []
+        for option in value.split(",") if options else []:  # a multirun sweeps over several
             if option not in options:
                 raise ConfigError(f"{key}={option} is not known; {nearest(option, options)} (allowed: {', '.join(options)})")
-        chosen[key] = value.split(",")[0]
-    known = _known_keys([f"{key}={value}" for key, value in chosen.items()])
+
+
+def _check_keys(arguments: List[str]) -> None:
+    """Raises ConfigError for an unknown key, naming the nearest known one; slow, for when Hydra has failed."""
+    from happo_gpu.config import ConfigError, nearest
+
+    pairs = _pairs(arguments)
+    known = _known_keys([f"{key}={value.split(',')[0]}" for key, value in pairs if key in GROUPS])
     for key, _ in pairs:
         if key not in known and key not in GROUPS and not key.startswith(("hydra", "+", "~")):
             raise ConfigError(f"unknown key {key}; {nearest(key, known)}")
+
+
+def _pairs(arguments: List[str]) -> List[Tuple[str, str]]:
+    return [_split(argument) for argument in arguments if "=" in argument and not argument.startswith("-")]
 
 
 def _split(argument: str) -> Tuple[str, str]:
