@@ -23,7 +23,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that the script also runs from a checkout that is not installed
 
-from happo_gpu import config  # noqa: E402
+from happo_gpu.config.schema import typed  # noqa: E402
+from happo_gpu.config.sims import PlanarConfig  # noqa: E402
 from happo_gpu.geometry import box_distance, rotate_back, wrap_to_pi  # noqa: E402
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene  # noqa: E402
 from happo_gpu.sim.planar import PlanarSim  # noqa: E402
@@ -38,10 +39,10 @@ SPAWN_RADIUS = (1.25, 1.45)  # m; outside the box's corners with the footprint's
 HOLD = 25  # control steps that a bang-bang command lasts at most
 
 
-def load_config(**overrides: Any) -> config.PlanarConfig:
+def load_config(**overrides: Any) -> PlanarConfig:
     """cfg/sim/planar.yaml with fields replaced."""
     raw = yaml.safe_load((ROOT / "cfg/sim/planar.yaml").read_text())
-    return dataclasses.replace(config.typed(config.PlanarConfig, raw, "sim"), **overrides)
+    return dataclasses.replace(typed(PlanarConfig, raw, "sim"), **overrides)
 
 
 def load_scene(friction: float = 0.0) -> Scene:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from planar_stress import ROOT, load_config, load_scene
-from happo_gpu.config import PlanarConfig
+from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.sim.base import Scene
 from happo_gpu.sim.planar import PlanarSim
 

@@ -31,7 +31,9 @@ from machine import machine  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from happo_gpu import build, cli, command, evaluate  # noqa: E402
-from happo_gpu.config import MujocoConfig, parse, typed  # noqa: E402
+from happo_gpu.config import parse  # noqa: E402
+from happo_gpu.config.schema import typed  # noqa: E402
+from happo_gpu.config.sims import MujocoConfig  # noqa: E402
 
 COLUMNS = ("success_rate", "finished_time", "collaboration_degree", "collision_rate")
 SEED = 7  # of the starts and goals, the same for every policy

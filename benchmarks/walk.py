@@ -31,7 +31,8 @@ import yaml  # noqa: E402
 from machine import machine  # noqa: E402
 
 from happo_gpu import checkpoint  # noqa: E402
-from happo_gpu.config import MujocoConfig, typed  # noqa: E402
+from happo_gpu.config.schema import typed  # noqa: E402
+from happo_gpu.config.sims import MujocoConfig  # noqa: E402
 from happo_gpu.sim import go1, locomotion  # noqa: E402
 from happo_gpu.sim.legged import Go1Worlds  # noqa: E402
 from happo_gpu.sim.mujoco import senses_of  # noqa: E402

@@ -12,7 +12,8 @@ import torch
 
 from happo_gpu import accelerate, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
-from happo_gpu.config import Config, ConfigError, SmallConfig, WalkConfig
+from happo_gpu.config import Config, ConfigError
+from happo_gpu.config.tasks import SmallConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger
 from happo_gpu.sim.planar import PlanarSim

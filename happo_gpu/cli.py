@@ -57,7 +57,8 @@ def fail(message: str) -> None:
 
 def _check_groups(arguments: List[str]) -> None:
     """Raises ConfigError for an unknown option of a config group; Hydra would overlook one of train."""
-    from happo_gpu.config import ConfigError, nearest
+    from happo_gpu.config import ConfigError
+    from happo_gpu.config.schema import nearest
 
     for key, value in _pairs(arguments):
         options = sorted(path.stem for path in (CFG_DIR / key).glob("*.yaml")) if key in GROUPS else []
@@ -68,7 +69,8 @@ def _check_groups(arguments: List[str]) -> None:
 
 def _check_keys(arguments: List[str]) -> None:
     """Raises ConfigError for an unknown key, naming the nearest known one; slow, for when Hydra has failed."""
-    from happo_gpu.config import ConfigError, nearest
+    from happo_gpu.config import ConfigError
+    from happo_gpu.config.schema import nearest
 
     pairs = _pairs(arguments)
     known = _known_keys([f"{key}={value.split(',')[0]}" for key, value in pairs if key in GROUPS])
@@ -90,7 +92,7 @@ def _known_keys(groups: List[str]) -> List[str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from happo_gpu.config import flatten
+    from happo_gpu.config.schema import flatten
 
     with initialize_config_dir(str(CFG_DIR), version_base="1.2"):
         return flatten(OmegaConf.to_container(compose("config", overrides=groups)))

@@ -8,7 +8,8 @@ from typing import Any, Callable, Dict, List, Tuple
 import yaml
 
 from happo_gpu import cli
-from happo_gpu.config import Config, ConfigError, parse, typed
+from happo_gpu.config import Config, ConfigError, parse
+from happo_gpu.config.schema import typed
 
 SAVED_GROUPS = ("task", "sim", "algo")  # train/<Task><ALGO>.yaml is spread over them
 

@@ -6,7 +6,9 @@ from typing import List, Tuple
 
 import numpy as np
 
-from happo_gpu.config import Config, ConfigError, PlanarConfig, PushConfig
+from happo_gpu.config import Config, ConfigError
+from happo_gpu.config.sims import PlanarConfig
+from happo_gpu.config.tasks import PushConfig
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00") * 5  # Okabe and Ito, for every kind of eye
 GREY, GOLD, DARK_GOLD = "#555555", "#F0C000", "#B08A00"

@@ -11,7 +11,7 @@ failures.png and their .svg to the run's directory: the first of each, none pick
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -19,7 +19,8 @@ import numpy as np
 import yaml
 
 from happo_gpu import cli, command
-from happo_gpu.config import ConfigError, between, field
+from happo_gpu.config import ConfigError
+from happo_gpu.config.schema import between
 from happo_gpu.outlines import COLOURS, outlines_of
 
 STYLE = {"backend": "Agg", "font.size": 10, "axes.spines.right": False, "axes.spines.top": False,

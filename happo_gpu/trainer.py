@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Optional
 import torch
 
 from happo_gpu import checkpoint
-from happo_gpu.config import TrainConfig
+from happo_gpu.config.algo import TrainConfig
 from happo_gpu.data.collect import collect
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.evaluate import evaluate

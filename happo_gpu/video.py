@@ -13,14 +13,15 @@ import itertools
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Iterator, List
 
 import numpy as np
 
 from happo_gpu import cli, command
-from happo_gpu.config import ConfigError, between, field
+from happo_gpu.config import ConfigError
+from happo_gpu.config.schema import between
 from happo_gpu.evaluate import actor
 from happo_gpu.outlines import COLOURS, DARK_GOLD, GOLD, Outlines, outlines_of, placed
 from happo_gpu.recording import Recording, record

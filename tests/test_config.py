@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from conftest import compose_raw
-from happo_gpu.config import ConfigError, flatten, nearest, parse
+from happo_gpu.config import ConfigError, parse
+from happo_gpu.config.schema import flatten, nearest
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from torch import Tensor  # noqa: E402
 from work import EPISODE, NUM_ACTIONS, NUM_OBS, NUM_STATES, Job, Noise, Turns, advance, agent_names, reward_of  # noqa: E402
 
 from happo_gpu.algo.on_policy import OnPolicyLearner  # noqa: E402
-from happo_gpu.config import AlgoConfig, typed  # noqa: E402
+from happo_gpu.config.algo import AlgoConfig  # noqa: E402
+from happo_gpu.config.schema import typed  # noqa: E402
 from happo_gpu.data.collect import collect  # noqa: E402
 from happo_gpu.data.rollout import Rollout  # noqa: E402
 from happo_gpu.tasks.vec_task import VecTask  # noqa: E402

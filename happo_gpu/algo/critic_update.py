@@ -9,7 +9,7 @@ from torch import Tensor
 
 from happo_gpu.algo.batch import epoch_order, piece_sizes
 from happo_gpu.algo.surrogate import value_loss
-from happo_gpu.config import AlgoConfig
+from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.critic import Critic
 from happo_gpu.nets.mlp import clip_gradients, grad_norm
 from happo_gpu.nets.normalizer import NoValueNorm, ValueNorm

@@ -14,7 +14,8 @@ from happo_gpu.algo.sequential import update_actors
 from happo_gpu.algo.sgd import sgd_step
 from happo_gpu.algo.surrogate import normalize_advantage
 from happo_gpu.algo.trust_region import trust_region_step
-from happo_gpu.config import AlgoConfig, ConfigError
+from happo_gpu.config import ConfigError
+from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.data.returns import gae
 from happo_gpu.data.rollout import Rollout, to_samples
 from happo_gpu.nets.actor import Actor

@@ -9,7 +9,7 @@ from torch import Tensor
 from happo_gpu.algo.batch import ActorBatch, whole_log_probs
 from happo_gpu.algo.sgd import policy_change
 from happo_gpu.algo.surrogate import probability_ratio
-from happo_gpu.config import AlgoConfig
+from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.actor import Actor
 from happo_gpu.types import Stats
 

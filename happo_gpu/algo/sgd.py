@@ -8,7 +8,7 @@ from torch import Tensor
 
 from happo_gpu.algo.batch import ActorBatch, epoch_order
 from happo_gpu.algo.surrogate import active_mean, approximate_kl, clipped_surrogate, probability_ratio
-from happo_gpu.config import AlgoConfig
+from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.distributions import Distribution
 from happo_gpu.nets.mlp import clip_gradients, grad_norm

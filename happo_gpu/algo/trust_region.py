@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from happo_gpu.algo.batch import ActorBatch
 from happo_gpu.algo.sgd import mean_entropy
 from happo_gpu.algo.surrogate import active_mean, probability_ratio
-from happo_gpu.config import AlgoConfig
+from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.distributions import Categorical, Distribution, Gaussian
 from happo_gpu.types import Stats

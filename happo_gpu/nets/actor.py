@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from happo_gpu.config import ModelConfig
+from happo_gpu.config.algo import ModelConfig
 from happo_gpu.nets.distributions import UNAVAILABLE, Categorical, Distribution, Gaussian
 from happo_gpu.nets.mlp import linear, mlp
 from happo_gpu.nets.normalizer import input_norm

@@ -5,7 +5,7 @@ from typing import Optional, Tuple
 
 from torch import Tensor, nn
 
-from happo_gpu.config import ModelConfig
+from happo_gpu.config.algo import ModelConfig
 from happo_gpu.nets.mlp import linear, mlp
 from happo_gpu.nets.normalizer import input_norm
 from happo_gpu.nets.recurrent import Gru, Memory

@@ -6,7 +6,7 @@ from typing import Callable, Dict, List, Sequence
 import torch
 from torch import nn
 
-from happo_gpu.config import ModelConfig
+from happo_gpu.config.algo import ModelConfig
 
 _ACTIVATIONS: Dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU, "selu": nn.SELU,

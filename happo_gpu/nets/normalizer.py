@@ -6,7 +6,7 @@ from typing import Tuple
 import torch
 from torch import Tensor, nn
 
-from happo_gpu.config import ModelConfig
+from happo_gpu.config.algo import ModelConfig
 
 
 class ValueNorm(nn.Module):

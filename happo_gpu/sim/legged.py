@@ -10,7 +10,7 @@ import torch
 from mujoco.rollout import Rollout
 from torch import Tensor
 
-from happo_gpu.config import LeggedConfig
+from happo_gpu.config.sims import LeggedConfig
 from happo_gpu.sim import go1
 from happo_gpu.sim.base import LeggedSim, ObjectSpec
 

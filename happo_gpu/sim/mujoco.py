@@ -7,7 +7,7 @@ from typing import Dict
 import torch
 from torch import Tensor
 
-from happo_gpu.config import MujocoConfig
+from happo_gpu.config.sims import MujocoConfig
 from happo_gpu.sim import go1, locomotion
 from happo_gpu.sim.base import Scene, Sim
 from happo_gpu.sim.legged import Go1Worlds

@@ -18,7 +18,7 @@ from typing import Callable, Dict, List, Tuple
 import torch
 from torch import Tensor
 
-from happo_gpu.config import PlanarConfig
+from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.geometry import rotate, rotate_back
 from happo_gpu.sim.base import Scene, Sim
 from happo_gpu.sim.contact import (

@@ -10,7 +10,7 @@ from typing import Dict, List
 import torch
 from torch import Tensor
 
-from happo_gpu.config import SmallConfig
+from happo_gpu.config.tasks import SmallConfig
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, discrete, split_actions
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from happo_gpu.config import SmallConfig
+from happo_gpu.config.tasks import SmallConfig
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, discrete, split_choices
 

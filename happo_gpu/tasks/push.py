@@ -11,7 +11,8 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from happo_gpu.config import ConfigError, PushConfig
+from happo_gpu.config import ConfigError
+from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
 from happo_gpu.tasks.vec_task import VecTask

@@ -11,7 +11,7 @@ from typing import Dict, List
 import torch
 from torch import Tensor
 
-from happo_gpu.config import WalkConfig
+from happo_gpu.config.tasks import WalkConfig
 from happo_gpu.sim import locomotion
 from happo_gpu.sim.base import LeggedSim
 from happo_gpu.sim.locomotion import NUM_JOINTS, Gait, Senses

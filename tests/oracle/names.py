@@ -7,7 +7,8 @@ from typing import Any, Dict, List
 import yaml
 
 from happo_gpu.cli import CFG_DIR
-from happo_gpu.config import AlgoConfig, typed
+from happo_gpu.config.algo import AlgoConfig
+from happo_gpu.config.schema import typed
 from happo_gpu.types import ActionSpace, AgentSpec, box, discrete
 
 _MODEL = ("hidden_sizes", "activation_func", "use_feature_normalization", "initialization_method", "gain",

@@ -12,7 +12,9 @@ import yaml
 pytest.importorskip("mujoco", reason="sim=mujoco needs the extra [mujoco]")
 
 from happo_gpu.cli import CFG_DIR  # noqa: E402
-from happo_gpu.config import ConfigError, LeggedConfig, MujocoConfig, typed  # noqa: E402
+from happo_gpu.config import ConfigError  # noqa: E402
+from happo_gpu.config.schema import typed  # noqa: E402
+from happo_gpu.config.sims import LeggedConfig, MujocoConfig  # noqa: E402
 from happo_gpu.sim import go1, locomotion  # noqa: E402
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene  # noqa: E402
 from happo_gpu.sim.legged import Go1Worlds  # noqa: E402

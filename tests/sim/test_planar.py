@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from happo_gpu.cli import CFG_DIR
-from happo_gpu.config import PlanarConfig, typed
+from happo_gpu.config.schema import typed
+from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.geometry import box_distance, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene
 from happo_gpu.sim.planar import PlanarSim

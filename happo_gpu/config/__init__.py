@@ -1,0 +1,94 @@
+"""The typed schema of a run: every key, its type and its range. Imports no torch.
+
+YAML under ``cfg/`` holds the values, each once; these classes hold names, types and limits, and no
+defaults that could hide a number. :func:`parse` turns the composed YAML into one :class:`Config` or
+raises :class:`ConfigError`, whose single line says what was given, what is allowed and what to write.
+"""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Union
+
+from happo_gpu.config.algo import AlgoConfig, TrainConfig
+from happo_gpu.config.schema import ConfigError, choice, limit, one_of, typed
+from happo_gpu.config.sims import SIM_CONFIGS, SimConfig
+from happo_gpu.config.tasks import TASK_CONFIGS, TaskConfig
+
+MaybeInt = Union[int, str]  # '' means: the default of the task or train file
+
+
+@dataclass(frozen=True)
+class Config:
+    """cfg/config.yaml with its groups."""
+
+    task: TaskConfig = one_of(TASK_CONFIGS)
+    sim: SimConfig = one_of(SIM_CONFIGS)
+    algo: AlgoConfig = field()
+    train: TrainConfig = field()
+    num_envs: MaybeInt = limit(low=1)
+    seed: int = limit(low=-1)
+    torch_deterministic: bool = field()
+    max_iterations: MaybeInt = limit(low=1)
+    log_every: MaybeInt = limit(low=1)
+    eval_every: MaybeInt = limit(low=0)
+    save_every: MaybeInt = limit(low=0)
+    sim_device: str = field()
+    rl_device: str = field()
+    headless: bool = field()
+    test: bool = field()
+    checkpoint: str = field()
+    resume: str = field()
+    experiment: str = field()
+    capture_video: bool = field()
+    capture_video_every: int = limit(low=1)
+    accelerate: str = choice("auto", "eager", "compile")
+    num_threads: int = limit(low=0)
+
+
+def parse(raw: Mapping[str, Any]) -> Config:
+    """Builds the typed config from nested plain data, or raises :class:`ConfigError`."""
+    config = typed(Config, raw, "")
+    config = _apply_root_overrides(config)
+    config.task.check()
+    _check_algo(config)
+    if config.capture_video and not config.train.eval_every:
+        raise ConfigError("capture_video=True films evaluations, and eval_every=0 asks for none; write eval_every=50")
+    return config
+
+
+def _check_algo(config: Config) -> None:
+    algo, samples = config.algo, config.algo.episode_length * config.task.env.numEnvs
+    if algo.model.share_param and algo.compound_factor:
+        raise ConfigError("algo.model.share_param=true with algo.compound_factor=true: HAPPO's agents have "
+                          "actors of their own; write algo=MAPPO to share one")
+    if algo.model.share_param and algo.actor_step == "trust_region":
+        raise ConfigError("algo.model.share_param=true with algo.actor_step=trust_region: write algo.model.share_param=false")
+    if not algo.model.hidden_sizes:
+        raise ConfigError("algo.model.hidden_sizes=[]: at least one layer is needed, e.g. [64,64]")
+    if algo.model.recurrent != "none":
+        length = algo.episode_length if algo.model.recurrent == "naive" else algo.model.data_chunk_length
+        if algo.episode_length % length:
+            raise ConfigError(f"algo.model.data_chunk_length={length} does not divide algo.episode_length="
+                              f"{algo.episode_length}; write a divisor of it")
+        samples //= length
+    if algo.adaptive_kl and algo.use_linear_lr_decay:
+        raise ConfigError("algo.adaptive_kl and algo.use_linear_lr_decay both set the learning rate; write one of them as 0 or false")
+    for key in ("actor_num_mini_batch", "critic_num_mini_batch"):
+        if getattr(algo, key) > samples:
+            raise ConfigError(f"algo.{key}={getattr(algo, key)} is more than the {samples} "
+                              f"{'samples' if algo.model.recurrent == 'none' else 'sequences'} of an iteration")
+
+
+def _apply_root_overrides(config: Config) -> Config:
+    """Root keys that are not empty win over the task's and the train file's."""
+    env, train = config.task.env, config.train
+    if config.num_envs != "":
+        env = dataclasses.replace(env, numEnvs=config.num_envs)
+    given = {
+        key: getattr(config, key)
+        for key in ("max_iterations", "log_every", "eval_every", "save_every")
+        if getattr(config, key) != ""
+    }
+    task = dataclasses.replace(config.task, env=env)
+    return dataclasses.replace(config, task=task, train=dataclasses.replace(train, **given))

@@ -1,0 +1,184 @@
+"""cfg/task: what each task needs to know."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Tuple, Union
+
+from happo_gpu.config.schema import ConfigError, between, choice, limit, non_negative, positive
+
+
+@dataclass(frozen=True)
+class PushEnvConfig:
+    """task.env of the pushing tasks; camelCase as IsaacGymEnvs users type it."""
+
+    numEnvs: int = limit(low=1)
+    episodeLength: int = limit(low=1)  # control steps
+    controlFrequencyInv: int = limit(low=1)  # control steps per decision of the policy
+    staggerEpisodes: bool = field()
+    spawn: str = choice("separated", "reference")
+    observation: str = choice("default", "reference")
+    teamReward: bool = field()
+    clipActions: float = positive()
+    commandLimit: Tuple[float, ...] = positive(3)  # m/s, m/s, rad/s
+    spawnRadius: Tuple[float, ...] = positive(2)  # m
+    goalDistance: Tuple[float, ...] = positive(2)  # m
+    successDistance: float = positive()  # m
+    collisionDistance: float = non_negative()  # m
+    collaborationDistance: float = positive()  # m
+
+
+@dataclass(frozen=True)
+class PushRewardConfig:
+    """Scales of MAPush's seven reward terms."""
+
+    reach: float = field()
+    exception: float = field()
+    distance: float = field()
+    approach: float = field()
+    collision: float = field()
+    push: float = field()
+    ocb: float = field()
+    shapingScale: float = positive()  # multiplies the five dense terms
+
+
+@dataclass(frozen=True)
+class RobotConfig:
+    mass: float = positive()  # kg
+    inertia: float = positive()  # kg m^2
+    reach: float = positive()  # m
+
+
+@dataclass(frozen=True)
+class ObjectConfig:
+    halfExtents: Tuple[float, ...] = positive(3)  # m
+    symmetry: int = limit(low=1)
+    mass: float = positive()  # kg
+    inertia: float = positive()  # kg m^2
+    friction: float = positive()
+    contactFriction: float = non_negative()
+
+
+@dataclass(frozen=True)
+class PushConfig:
+    """cfg/task/Go1Push.yaml."""
+
+    name: str = field()
+    numAgents: int = between(1, 8)
+    env: PushEnvConfig = field()
+    reward: PushRewardConfig = field()
+    robot: RobotConfig = field()
+    object: ObjectConfig = field()
+    randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
+
+    def check(self) -> None:
+        env = self.env
+        if env.episodeLength % env.controlFrequencyInv:
+            raise ConfigError(
+                f"task.env.episodeLength={env.episodeLength} is no multiple of "
+                f"task.env.controlFrequencyInv={env.controlFrequencyInv}: episodes end with a decision"
+            )
+        _check_factors(self.randomize)
+
+
+def _check_factors(randomize: Dict[str, Tuple[float, ...]]) -> None:
+    for key, (low, *high) in randomize.items():
+        if len(high) != 1 or not 0.0 < low <= high[0]:
+            raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
+
+
+@dataclass(frozen=True)
+class SmallEnvConfig:
+    """task.env of the small tasks."""
+
+    numEnvs: int = limit(low=1)
+    episodeLength: int = limit(low=2)
+    controlFrequencyInv: int = between(1, 1)
+    staggerEpisodes: bool = field()
+    teamReward: bool = field()
+
+
+@dataclass(frozen=True)
+class SmallConfig:
+    """cfg/task of the small tasks, which need no simulator."""
+
+    name: str = field()
+    env: SmallEnvConfig = field()
+
+    def check(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class WalkEnvConfig:
+    """task.env of Go1Walk."""
+
+    numEnvs: int = limit(low=1)
+    episodeLength: int = limit(low=1)  # control steps
+    controlFrequencyInv: int = between(1, 1)
+    staggerEpisodes: bool = field()
+    clipActions: float = positive()
+    actionScale: float = positive()  # rad
+    commandLimit: Tuple[float, ...] = non_negative(3)  # m/s, m/s, rad/s
+    commandSeconds: Tuple[float, ...] = positive(2)
+    startVelocity: float = non_negative()  # m/s, rad/s
+    kickVelocity: float = non_negative()  # m/s
+    kickSeconds: float = positive()
+
+
+@dataclass(frozen=True)
+class GaitConfig:
+    frequency: float = non_negative()  # Hz
+    lift: float = field()  # rad
+    height: float = positive()  # m
+
+
+@dataclass(frozen=True)
+class WalkRewardConfig:
+    """Per second and unit of the squared quantity; fall once."""
+
+    linear: float = field()
+    linear_fine: float = field()
+    turn: float = field()
+    turn_fine: float = field()
+    bounce: float = field()
+    roll: float = field()
+    tilt: float = field()
+    height: float = field()
+    pose: float = field()
+    torque: float = field()
+    jerk: float = field()
+    power: float = field()
+    fall: float = field()
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Largest error of each sense; level multiplies all."""
+
+    level: float = non_negative()
+    linVel: float = non_negative()  # m/s
+    angVel: float = non_negative()  # rad/s
+    gravity: float = non_negative()
+    jointPos: float = non_negative()  # rad
+    jointVel: float = non_negative()  # rad/s
+
+
+@dataclass(frozen=True)
+class WalkConfig:
+    """cfg/task/Go1Walk.yaml."""
+
+    name: str = field()
+    env: WalkEnvConfig = field()
+    gait: GaitConfig = field()
+    reward: WalkRewardConfig = field()
+    noise: NoiseConfig = field()
+    randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
+
+    def check(self) -> None:
+        _check_factors(self.randomize)
+
+
+TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
+TASK_CONFIGS: Dict[str, type] = {
+    "Go1Push": PushConfig, "Go1Walk": WalkConfig, "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
+}
