@@ -22,7 +22,7 @@ from happo_gpu.tasks.harvest import Harvest
 from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
-from happo_gpu.tasks.walk import Go1Walk
+from happo_gpu.tasks.walk import Go1Walk, objects_of
 from happo_gpu.trainer import Camera, Trainer
 
 TASKS = {"Go1Push": Go1Push}
@@ -93,7 +93,7 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
     if device.type != "cpu":
         raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim_device=cpu rl_device=cpu")
     if walks:
-        return Go1Worlds(1, (), 0.6, cfg.sim.legs, num_envs)
+        return Go1Worlds(1, objects_of(cfg.task), cfg.task.object.contactFriction, cfg.sim.legs, num_envs)
     return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device)
 
 

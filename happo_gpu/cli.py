@@ -151,6 +151,9 @@ def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
         if not resumed:
             run_dir.rmdir()  # nothing has been written yet
         raise
+    if cfg.checkpoint and not resumed:  # fine-tuning: its weights, everything else anew
+        start = _from_here(cfg.checkpoint)
+        checkpoint.put_weights(checkpoint.load(start, device), trainer.learner, start)
     if not resumed:
         raw["seed"] = seed
         (run_dir / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))

@@ -164,11 +164,23 @@ class NoiseConfig:
 
 
 @dataclass(frozen=True)
+class LoadConfig:
+    """A box that stands in the way of some commands."""
+
+    share: float = between(0.0, 1.0)  # of commands
+    gap: Tuple[float, ...] = non_negative(2)  # m
+    aside: float = non_negative()  # m
+    robotReach: Tuple[float, ...] = positive(2)  # m
+
+
+@dataclass(frozen=True)
 class WalkConfig:
     """cfg/task/Go1Walk.yaml."""
 
     name: str = field()
     env: WalkEnvConfig = field()
+    load: LoadConfig = field()
+    object: ObjectConfig = field()
     gait: GaitConfig = field()
     reward: WalkRewardConfig = field()
     noise: NoiseConfig = field()

@@ -96,7 +96,7 @@ class Sim(Randomized):
 
 
 class LeggedSim(Randomized):
-    """N parallel worlds of A legged robots, driven joint by joint; what a locomotion task may ask.
+    """N parallel worlds of A legged robots and M objects, driven joint by joint; what a locomotion task may ask.
 
     Attributes, all live and float32, ``_b`` in the frame of the trunk:
         position: (N, A, 3) trunk in the world, m.
@@ -125,6 +125,10 @@ class LeggedSim(Randomized):
 
     def place(self, mask: Tensor, pose: Tensor, height: Tensor, joints: Tensor, velocity: Tensor) -> None:
         """Puts robots at pose (N, A, 3) and height (N, A) with joints (N, A, J) and trunk velocity (N, A, 6) where mask (N,)."""
+        raise NotImplementedError
+
+    def place_objects(self, mask: Tensor, pose: Tensor) -> None:
+        """Puts objects at pose (N, M, 3) at rest on the ground where mask (N,)."""
         raise NotImplementedError
 
     def kick(self, change: Tensor) -> None:

@@ -139,7 +139,6 @@ class Go1Worlds(LeggedSim):
         self._read_state()
 
     def place_objects(self, mask: Tensor, pose: Tensor) -> None:
-        """Puts objects at pose (N, M, 3) at rest on the ground where mask (N,)."""
         where = mask.numpy()
         if not where.any():
             return

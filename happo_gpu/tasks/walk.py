@@ -6,14 +6,15 @@ lifts its feet. Shapes: N environments, one robot each, 12 joints; ``_b`` in the
 from __future__ import annotations
 
 import math
-from typing import Dict, List
+from typing import Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from happo_gpu.config.tasks import WalkConfig
+from happo_gpu.geometry import rotate
 from happo_gpu.sim import locomotion
-from happo_gpu.sim.base import LeggedSim
+from happo_gpu.sim.base import LeggedSim, ObjectSpec
 from happo_gpu.sim.locomotion import NUM_JOINTS, Gait, Senses
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box
@@ -22,13 +23,27 @@ TERMS = ("linear", "linear_fine", "turn", "turn_fine", "bounce", "roll", "tilt",
 JOINTS = tuple(f"{leg}_{joint}" for leg in ("FR", "FL", "RR", "RL") for joint in ("hip", "thigh", "calf"))  # as HOME
 
 
+FAR = 3.0  # m from a robot that starts anew to a box that is not in its way
+
+
 def closeness(error_sq: Tensor, width: float) -> Tensor:
     """exp(-error^2 / width^2), in (0, 1]."""
     return torch.exp(-error_sq / (width * width))
 
 
+def _reach(half: Sequence[float], angle: Tensor) -> Tensor:
+    """How far a rectangle of these half extents reaches in a direction of its own frame, m."""
+    return half[0] * angle.cos().abs() + half[1] * angle.sin().abs()
+
+
+def objects_of(cfg: WalkConfig) -> Tuple[ObjectSpec, ...]:
+    """The box that stands in the way."""
+    box = cfg.object
+    return (ObjectSpec(box.halfExtents, box.mass, box.inertia, box.friction),)
+
+
 class Go1Walk(VecTask):
-    """Velocity tracking with domain randomisation, kicks and noisy senses; a fall ends the episode."""
+    """Velocity tracking with domain randomisation, kicks, loads to push and noisy senses; a fall ends the episode."""
 
     def __init__(self, sim: LeggedSim, cfg: WalkConfig, num_envs: int, device: torch.device) -> None:
         env = cfg.env
@@ -145,6 +160,7 @@ class Go1Walk(VecTask):
         self.phase.copy_(torch.where(row, torch.rand_like(self.phase), self.phase))
         for value in (self.action, self.last_action):
             value.mul_(~row)
+        self.sim.place_objects(mask, torch.full((n, 1, 3), FAR, device=self.device))
         self._resample_commands(mask)
 
     # -- pieces ------------------------------------------------------------------------------
@@ -168,6 +184,23 @@ class Go1Walk(VecTask):
         left = ((low + (high - low) * torch.rand(n, device=self.device)) / self.dt).long()
         self.command.copy_(torch.where(mask.unsqueeze(-1), command, self.command))
         self.command_left.copy_(torch.where(mask, left, self.command_left))
+        self._stand_in_the_way(mask & (torch.rand(n, device=self.device) < self.cfg.load.share))
+
+    def _stand_in_the_way(self, mask: Tensor) -> None:
+        """Puts the box, turned anyhow, where the command leads, clear of the robot by load.gap."""
+        n, load = self.num_envs, self.cfg.load
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(n, device=self.device)
+
+        heading = torch.atan2(self.command[:, 1], self.command[:, 0])  # of the way, in the robot's frame
+        way, turn = self.sim.yaw[:, 0] + heading, uniform(0.0, 2.0 * math.pi)
+        robot = _reach(load.robotReach, heading)
+        box = _reach(self.cfg.object.halfExtents, way - turn)
+        ahead, aside = robot + box + uniform(*load.gap), uniform(-load.aside, load.aside)
+        x, y = rotate(ahead, aside, way.cos(), way.sin())
+        position = self.sim.position[:, 0]
+        self.sim.place_objects(mask, torch.stack((position[:, 0] + x, position[:, 1] + y, turn), -1).unsqueeze(1))
 
     def _kick(self) -> None:
         """Now and then somebody shoves the trunk."""

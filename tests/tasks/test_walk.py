@@ -12,7 +12,7 @@ from conftest import make_task  # noqa: E402
 from happo_gpu.sim import locomotion  # noqa: E402
 from happo_gpu.tasks.walk import closeness  # noqa: E402
 
-CALM = ["task.noise.level=0", "task.env.kickVelocity=0", "task.env.startVelocity=0"]
+CALM = ["task.noise.level=0", "task.env.kickVelocity=0", "task.env.startVelocity=0", "task.load.share=0"]
 
 
 def walk(*overrides, num_envs: int = 5):
@@ -29,7 +29,7 @@ def test_without_actions_the_robot_trots_on_the_spot_and_stays_up():
     task = walk(*CALM)
     for _ in range(60):
         task.step(torch.zeros(5, 12))
-    assert not task.episode_sums["fell"].any() and (task.sim.position[:, 0, 2] > 0.2).all()
+    assert not task.episode_sums["fell"].any() and (task.sim.position[:, 0, 2] > 0.18).all()
     assert (task.progress_buf == 60).all()
 
 
@@ -98,3 +98,23 @@ def test_a_restored_task_goes_on_bit_for_bit():
     torch.manual_seed(11)
     other.step(actions[1])
     assert torch.equal(one.obs_buf, other.obs_buf) and torch.equal(one.rew_buf, other.rew_buf)
+
+
+def test_a_box_in_the_way_is_clear_of_the_robot_and_where_the_command_leads():
+    task = walk(*CALM[:-1], "task.load.share=1", "task.load.gap=[0.1,0.1]", "task.load.aside=0", num_envs=101)
+    box, command = task.sim.object_pose[:, 0], task.command
+    yaw = task.sim.yaw[:, 0]
+    moving = command[:, :2].norm(dim=-1) > 0.0
+    way = yaw + torch.atan2(command[:, 1], command[:, 0])
+    bearing = torch.atan2(box[:, 1], box[:, 0])
+    assert torch.cos(bearing - way)[moving].min() > 0.999
+    heading = way - yaw
+    robot = 0.38 * heading.cos().abs() + 0.2 * heading.sin().abs()
+    side = way - box[:, 2]
+    clear = box[:, :2].norm(dim=-1) - robot - 0.6 * (side.cos().abs() + side.sin().abs())
+    assert torch.allclose(clear, torch.full_like(clear, 0.1), atol=1e-4)
+
+
+def test_without_a_share_no_box_comes_near():
+    task = walk(*CALM, num_envs=11)
+    assert task.sim.object_pose[:, 0, :2].norm(dim=-1).min() > 4.0
