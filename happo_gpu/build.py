@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-from happo_gpu import accelerate, precompile
+from happo_gpu import accelerate, distributed, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.tasks import SmallConfig, WalkConfig
@@ -25,15 +25,16 @@ from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk, objects_of
 from happo_gpu.trainer import Camera, Trainer
 
+_RANK_STRIDE = 1_000_003  # between the seeds of processes: runs with neighbouring seeds share none
 TASKS = {"Go1Push": Go1Push}
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
 
 
 def device_of(cfg: Config) -> torch.device:
-    """The device of simulation and learning; '' takes a GPU if there is one."""
+    """The device of simulation and learning; '' takes a GPU if there is one, each process its own."""
     chosen = []
     for key in ("sim_device", "rl_device"):
-        name = getattr(cfg, key) or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        name = getattr(cfg, key) or (f"cuda:{distributed.LOCAL_RANK}" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(name)
         except RuntimeError as error:
@@ -51,10 +52,13 @@ def device_of(cfg: Config) -> torch.device:
 
 
 def seed_everything(seed: int, deterministic: bool) -> int:
-    """Seeds before anything is built; -1 draws a seed. Returns the one in force."""
+    """Seeds before anything is built; -1 draws a seed. Returns the one in force.
+
+    Of several processes each draws its own numbers; what must be equal is shared by the learner.
+    """
     if seed < 0:
-        seed = random.SystemRandom().randrange(2**31)
-    torch.manual_seed(seed)
+        seed = distributed.agree(random.SystemRandom().randrange(2**31))
+    torch.manual_seed(seed + _RANK_STRIDE * distributed.RANK)
     random.seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -105,7 +109,7 @@ def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolic
 
 def total_env_steps(cfg: Config) -> int:
     env = cfg.task.env
-    return cfg.train.max_iterations * cfg.algo.episode_length * env.numEnvs * env.controlFrequencyInv
+    return cfg.train.max_iterations * cfg.algo.episode_length * env.numEnvs * env.controlFrequencyInv  # of this process
 
 
 def build_trainer(
@@ -118,7 +122,7 @@ def build_trainer(
     learner = build_learner(cfg, task, device, seed)
     model = cfg.algo.model
     rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
-    logger = Logger(run_dir, state["frames"] if state else 0)
+    logger = Logger(run_dir, state["frames"] if state else 0) if distributed.RANK == 0 else None
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt))
     if mode == "compile" and isinstance(task.sim, PlanarSim):
         _compile_with_help(task, cfg)

@@ -111,7 +111,8 @@ def _run(composed: Any) -> None:
     elif raw["test"] and raw["checkpoint"]:
         saved = run_of(_from_here(raw["checkpoint"])) / "config.yaml"
         raw = _on_top_of(saved, raw) if saved.is_file() else raw
-    from happo_gpu.config import parse
+    from happo_gpu import distributed
+    from happo_gpu.config import ConfigError, parse
 
     cfg = parse(raw)
     if cfg.num_threads:
@@ -119,6 +120,8 @@ def _run(composed: Any) -> None:
 
         torch.set_num_threads(cfg.num_threads)
     if cfg.test:
+        if distributed.SIZE > 1:
+            raise ConfigError(f"test=True runs in one process, not in {distributed.SIZE}; start it with python, not with torchrun")
         _test(cfg)
     else:
         _train(cfg, raw, run_dir)
@@ -128,11 +131,15 @@ def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
     import torch
     import yaml
 
-    from happo_gpu import build, checkpoint
+    from happo_gpu import build, checkpoint, distributed
     from happo_gpu.config import ConfigError
     from happo_gpu.trainer import NonFinite
 
     device = build.device_of(cfg)
+    distributed.start(device)
+    first = distributed.RANK == 0
+    if not first:
+        sys.stdout = open(os.devnull, "w")  # what one process says, all mean
     name = cfg.experiment or cfg.task.name
     state = None
     if resumed:
@@ -142,29 +149,32 @@ def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
         state = checkpoint.load(path, device)
         run_dir = resumed
     else:
-        run_dir = _new_run_dir(cfg)
+        run_dir = distributed.agree(_new_run_dir(cfg) if first else None)
     seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
     print(f"device: {device}  seed: {seed}  threads: {torch.get_num_threads()}  run: {run_dir}", flush=True)
     try:
         trainer = build.build_trainer(cfg, run_dir, name, device, seed, state)
     except ConfigError:
-        if not resumed:
+        if not resumed and first:
             run_dir.rmdir()  # nothing has been written yet
         raise
     if cfg.checkpoint and not resumed:  # fine-tuning: its weights, everything else anew
         start = _from_here(cfg.checkpoint)
         checkpoint.put_weights(checkpoint.load(start, device), trainer.learner, start)
-    if not resumed:
+    if not resumed and first:
         raw["seed"] = seed
         (run_dir / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    print(f"Started to train: {cfg.task.env.numEnvs} environments, {trainer.frames_per_epoch} frames an epoch, "
+    several = f" in each of {distributed.SIZE} processes, {cfg.task.env.numEnvs * distributed.SIZE} in all" * (distributed.SIZE > 1)
+    print(f"Started to train: {cfg.task.env.numEnvs} environments{several}, {trainer.frames_per_epoch} frames an epoch, "
           f"start-up {time.perf_counter() - _START:.1f} s", flush=True)
     try:
         trainer.run()
     except NonFinite as error:
         fail(str(error))
     finally:
-        trainer.logger.close()
+        if trainer.logger:
+            trainer.logger.close()
+        distributed.stop()
 
 
 def _test(cfg: Any) -> None:

@@ -10,9 +10,11 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
+from happo_gpu import distributed
+
 
 class EpisodeMeans:
-    """Means over the episodes that ended since the last reading, summed on the device."""
+    """Means over the episodes that ended since the last reading in any process, summed on the device."""
 
     def __init__(self) -> None:
         self._names: List[str] = []
@@ -30,7 +32,7 @@ class EpisodeMeans:
         """Means by name and the number of episodes; clears the sums. One transfer to the host."""
         if self._sums is None:
             return {"episodes": 0.0}
-        *sums, count = self._sums.tolist()
+        *sums, count = distributed.total(self._sums).tolist()
         self._sums = None
         means = {name: total / count for name, total in zip(self._names, sums)} if count else {}
         return {**means, "episodes": count}
@@ -69,9 +71,9 @@ class PhaseTimer:
 
 
 def to_host(stats: Dict[str, Tensor]) -> Dict[str, float]:
-    """Reads 0-d tensors in one transfer."""
+    """Reads 0-d tensors in one transfer: means over the processes."""
     values = torch.stack([value.detach().to(torch.float32).reshape(()) for value in stats.values()])
-    return dict(zip(stats, values.tolist()))
+    return dict(zip(stats, distributed.mean(values).tolist()))
 
 
 def _forget_after(path: Path, frame: int) -> None:

@@ -15,6 +15,7 @@ from typing import Optional
 
 import torch
 
+from happo_gpu import distributed
 from happo_gpu.config import Config
 
 
@@ -24,7 +25,7 @@ class Helper:
     def __init__(self, cfg: Config) -> None:
         self._mark = _mark_of(cfg)
         self._process: Optional[subprocess.Popen] = None
-        if self._mark.exists() or (os.cpu_count() or 1) < 2:
+        if self._mark.exists() or (os.cpu_count() or 1) < 2 or distributed.SIZE > 1:
             return
         code = "from happo_gpu import process; process.prepare(); from happo_gpu import precompile; precompile.main()"
         here = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])  # this very package

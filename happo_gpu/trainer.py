@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Optional
 
 import torch
 
-from happo_gpu import checkpoint
+from happo_gpu import checkpoint, distributed
+from happo_gpu.config import ConfigError
 from happo_gpu.config.algo import TrainConfig
 from happo_gpu.data.collect import collect
 from happo_gpu.data.rollout import Rollout
@@ -50,7 +51,7 @@ class Trainer:
         self.camera = camera
         self.epoch, self.frames, self.train_seconds, self.best = 0, 0, 0.0, float("-inf")
         self.last_return = 0.0
-        self.frames_per_epoch = rollout.num_steps * rollout.num_envs * task.decimation
+        self.frames_per_epoch = rollout.num_steps * rollout.num_envs * task.decimation * distributed.SIZE
         self.policy = learner.policy(task.num_envs)
         self._episodes, self._timer = EpisodeMeans(), PhaseTimer(task.device)
         self._stop: Optional[int] = None
@@ -61,6 +62,7 @@ class Trainer:
         try:
             while self.epoch < self.cfg.max_iterations and self._stop is None:
                 stats = self.iterate()
+                self._stop = distributed.largest(self._stop or 0) or None  # all stop, or none
                 self._after_iteration(stats)
             self._save_last()
         finally:
@@ -96,7 +98,7 @@ class Trainer:
 
     def _log(self, stats: Dict[str, torch.Tensor]) -> None:
         values = to_host({**stats, "finite": self.task.finite.all()})
-        if not values.pop("finite"):
+        if values.pop("finite") < 1.0:
             raise NonFinite(self._describe_non_finite())
         episodes = self._episodes.take()
         if "return" in episodes:
@@ -120,7 +122,8 @@ class Trainer:
             "info/e_clip": self.learner.cfg.clip_param,
             **values, **{f"Episode/{key}": value for key, value in episodes.items()},
         }
-        self.logger.iteration(record)
+        if self.logger:
+            self.logger.iteration(record)
 
     def _frames_since_log(self) -> int:
         epochs = self.epoch - getattr(self, "_logged_epoch", self._first_epoch)
@@ -137,6 +140,12 @@ class Trainer:
         )
 
     def _evaluate(self) -> None:
+        """By the first process; the others wait to hear whether the policy is the best so far."""
+        better = distributed.agree(self._evaluate_here() if self.logger else None)
+        if better:
+            self._save(f"{self.name}.pth")
+
+    def _evaluate_here(self) -> bool:
         policy = self.learner.policy(self.eval_task.num_envs, deterministic=True)
         recorder = Recorder(self.eval_task, self.camera.num_envs) if self._films() else None
         with recorder or nullcontext():
@@ -144,12 +153,13 @@ class Trainer:
         result.update(epoch=self.epoch, frames=self.frames, train_seconds=self.train_seconds)
         self.logger.evaluation(result)
         score = (result.get("success_rate", result["mean_return"]), -result.get("finished_time", 0.0))
-        if self.best == float("-inf") or score > tuple(self.best):
-            self.best = list(score)
-            print(f"saving next best rewards: {result['mean_return']:.3f}", flush=True)
-            checkpoint.save(self.run_dir / "nn" / f"{self.name}.pth", self.state_dict())
         if recorder:
             self.camera.write(recorder.recording(), self.run_dir / "videos" / f"ep_{self.epoch}.mp4")
+        better = self.best == float("-inf") or score > tuple(self.best)
+        if better:
+            self.best = list(score)
+            print(f"saving next best rewards: {result['mean_return']:.3f}", flush=True)
+        return better
 
     def _films(self) -> bool:
         """Whether this is the first evaluation since a multiple of the camera's cadence, or the last of the run."""
@@ -158,8 +168,12 @@ class Trainer:
         return self.epoch % self.camera.every < self.cfg.eval_every or self.epoch == self.cfg.max_iterations
 
     def _save_last(self) -> None:
-        name = f"last_{self.name}_ep_{self.epoch}_rew_{self.last_return:.2f}.pth"
-        checkpoint.save(self.run_dir / "nn" / name, self.state_dict())
+        self._save(f"last_{self.name}_ep_{self.epoch}_rew_{self.last_return:.2f}.pth")
+
+    def _save(self, name: str) -> None:
+        state = self.state_dict()
+        if state is not None:
+            checkpoint.save(self.run_dir / "nn" / name, state)
 
     def _ask_to_stop(self, signum: int, frame: Any) -> None:
         if self._stop is not None:
@@ -169,20 +183,35 @@ class Trainer:
 
     # -- checkpoint ----------------------------------------------------------------------------
 
-    def state_dict(self) -> Dict[str, Any]:
+    def state_dict(self) -> Optional[Dict[str, Any]]:
+        """What every process continues from, and under ``processes`` what each has of its own; None but on the first."""
+        own = distributed.gather({
+            "task": self.task.state_dict(), "hidden": [hidden.clone() for hidden in self.policy.hidden],
+            "critic_hidden": self.learner.critic_hidden, "rng": checkpoint.rng_state(self.task.device),
+        })
+        if own is None:
+            return None
         return {
-            "learner": self.learner.state_dict(), "task": self.task.state_dict(),
-            "hidden": [hidden.clone() for hidden in self.policy.hidden],
-            "epoch": self.epoch, "frames": self.frames, "train_seconds": self.train_seconds,
-            "best": self.best, "last_return": self.last_return, "rng": checkpoint.rng_state(self.task.device),
+            "learner": self.learner.state_dict(), "processes": own, "epoch": self.epoch, "frames": self.frames,
+            "train_seconds": self.train_seconds, "best": self.best, "last_return": self.last_return,
         }
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Continues bit for bit; with another number of processes, from the same weights with new episodes."""
+        if "processes" not in state:
+            raise ConfigError("the checkpoint is of an older version, which can be evaluated but not continued; "
+                              "write checkpoint=<file> in place of resume= to start from its weights")
         self.learner.load_state_dict(state["learner"])
-        self.task.load_state_dict(state["task"])
-        for hidden, saved in zip(self.policy.hidden, state["hidden"]):
-            hidden.copy_(saved)
         for key in ("epoch", "frames", "train_seconds", "best", "last_return"):
             setattr(self, key, state[key])
         self._first_epoch = self.epoch
-        checkpoint.set_rng_state(state["rng"], self.task.device)
+        if len(state["processes"]) != distributed.SIZE:
+            print(f"warning: the checkpoint is of {len(state['processes'])} processes, now there are {distributed.SIZE}: "
+                  "weights and counters go on, episodes start anew", flush=True)
+            return
+        own = state["processes"][distributed.RANK]
+        self.task.load_state_dict(own["task"])
+        for hidden, saved in zip(self.policy.hidden, own["hidden"]):
+            hidden.copy_(saved)
+        self.learner.critic_hidden = own["critic_hidden"]
+        checkpoint.set_rng_state(own["rng"], self.task.device)

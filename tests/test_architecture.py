@@ -14,13 +14,13 @@ PACKAGE = Path(happo_gpu.__file__).parent
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
     ("config", set()), ("process", set()), ("types", set()), ("geometry", set()),
-    ("sim", BASE), ("nets", BASE), ("distributed", BASE), ("accelerate", BASE),
+    ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("accelerate", BASE),
     ("tasks", BASE | {"sim.base", "sim.locomotion"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
-    ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
+    ("checkpoint", BASE), ("log", BASE | {"distributed"}), ("evaluate", BASE),
     ("recording", BASE), ("outlines", BASE),
-    ("trainer", BASE | {"checkpoint", "evaluate", "log", "data", "recording"}),
+    ("trainer", BASE | {"distributed", "checkpoint", "evaluate", "log", "data", "recording"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),

@@ -8,6 +8,7 @@ from typing import Iterator, List, Optional, Union
 import torch
 from torch import Tensor
 
+from happo_gpu.algo.surrogate import active_share
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.distributions import Distribution
 from happo_gpu.nets.recurrent import Memory
@@ -65,7 +66,7 @@ class ActorBatch:
     def share_of(self, piece: "ActorBatch", masked: bool) -> Union[Tensor, float]:
         """A piece's weight in means over this batch: its share of the samples, or of the active ones if ``masked``."""
         if masked and self.active is not None:
-            return piece.active.sum() / self.active.sum().clamp(min=1.0)
+            return active_share(piece.active, self.active)
         return piece.obs.shape[0] / self.obs.shape[0]
 
     def with_advantage(self, advantage: Tensor) -> "ActorBatch":

@@ -7,6 +7,7 @@ from typing import List, Optional, Union
 import torch
 from torch import Tensor
 
+from happo_gpu import distributed
 from happo_gpu.algo.batch import epoch_order, piece_sizes
 from happo_gpu.algo.surrogate import value_loss
 from happo_gpu.config.algo import AlgoConfig
@@ -45,6 +46,7 @@ def update_critic(
                 value_norm.update(targets)
             optimizer.zero_grad(set_to_none=True)
             losses.append(_accumulate_gradients(critic, [seen, old, value_norm.normalize(targets), *remembered], cfg))
+            distributed.average_gradients(parameters)
             norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))
             optimizer.step()
     return {"c_loss": torch.stack(losses).mean(), "grad_norm": torch.stack(norms).mean()}

@@ -6,6 +6,7 @@ from typing import Callable, List
 import torch
 from torch import Tensor, nn
 
+from happo_gpu import distributed
 from happo_gpu.types import Stats
 
 
@@ -17,7 +18,7 @@ def unless_all_dead(
     HARL does not call the step at all, which on a GPU would have to wait for the answer. Taking it
     back restores weights and the optimiser's moments, which a step on zero gradients would move too.
     """
-    alive = active.sum() > 0.0
+    alive = distributed.total(active.sum()) > 0.0
     tensors = _state(actor, optimizer)
     before = [tensor.detach().clone() for tensor in tensors]
     stats = step()

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from happo_gpu import distributed
 from happo_gpu.algo.batch import ActorBatch
 from happo_gpu.algo.critic_update import update_critic
 from happo_gpu.algo.freeze import unless_all_dead
@@ -20,7 +21,7 @@ from happo_gpu.data.returns import gae
 from happo_gpu.data.rollout import Rollout, to_samples
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.critic import Critic
-from happo_gpu.nets.normalizer import NoValueNorm, RunningNorm, ValueNorm
+from happo_gpu.nets.normalizer import NoValueNorm, ValueNorm
 from happo_gpu.nets.policy import Policy
 from happo_gpu.nets.recurrent import Memory
 from happo_gpu.types import AgentSpec, Stats, split_actions, split_choices, split_obs
@@ -66,8 +67,10 @@ class OnPolicyLearner:
             self.value_norm.to(device)
         self.actor_optimizers = [self._adam(actor, cfg.lr) for actor in self.actors]
         self.critic_optimizer = self._adam(self.critic, cfg.critic_lr)
-        self._critic_hidden: Optional[Tensor] = None  # (N', R, H) at the start of the next rollout
-        # The order is drawn on the host: as a Python list it costs no device synchronisation.
+        self.critic_hidden: Optional[Tensor] = None  # (N', R, H) at the start of the next rollout; of these environments
+        for module in (*self.actors, self.critic):
+            distributed.share(module)
+        # The order, the same in all processes, is drawn on the host: as a Python list it costs no device synchronisation.
         self._order_rng = random.Random(seed)
 
     def _adam(self, module: torch.nn.Module, lr: float) -> torch.optim.Optimizer:
@@ -217,19 +220,19 @@ class OnPolicyLearner:
         values, after = self.critic(states, Memory(hidden, first))  # (N', T, K), (N', T, R, H)
         once_more = Memory(after.flatten(0, 1), torch.zeros_like(first).flatten().unsqueeze(-1))
         next_values, _ = self.critic(final_states.flatten(0, 1).unsqueeze(1), once_more)
-        self._critic_hidden.copy_(after[:, -1])
+        self.critic_hidden.copy_(after[:, -1])
         starts = torch.cat((hidden.unsqueeze(1), after[:, self.chunk - 1 : -1 : self.chunk]), 1).flatten(0, 1)
         shape = rollout.rewards.shape  # (T, N, K)
         values = values.transpose(0, 1).reshape(shape)
         return values, next_values.view(*states.shape[:2], -1).transpose(0, 1).reshape(shape), starts
 
     def _recall(self, num_rows: int) -> Tensor:
-        if self._critic_hidden is None:
+        if self.critic_hidden is None:
             cells = self.critic.rnn.cells
-            self._critic_hidden = torch.zeros(
+            self.critic_hidden = torch.zeros(
                 num_rows, len(cells), cells[0].hidden_size, device=cells[0].weight_hh.device
             )
-        return self._critic_hidden.clone()
+        return self.critic_hidden.clone()
 
     def _move_input_norms(self, rollout: Rollout) -> None:
         """Observation statistics move last, so that the ratios above saw one fixed input."""
@@ -250,8 +253,9 @@ class OnPolicyLearner:
         if not target:
             return
         rates = []
-        for i, optimizer in enumerate(self.actor_optimizers):
-            rate, kl = optimizer.param_groups[0]["lr"], actor_stats[i]["kl"]
+        moved = distributed.mean(torch.stack([actor_stats[i]["kl"] for i in range(len(self.actors))]))
+        for optimizer, kl in zip(self.actor_optimizers, moved):
+            rate = optimizer.param_groups[0]["lr"]
             slower, faster = (rate / 1.5).clamp(min=1e-6), (rate * 1.5).clamp(max=1e-2)
             rate.copy_(torch.where(kl > 2.0 * target, slower, torch.where(kl < 0.5 * target, faster, rate)))
             rates.append(rate)
@@ -285,7 +289,6 @@ class OnPolicyLearner:
             "value_norm": self.value_norm.state_dict() if isinstance(self.value_norm, ValueNorm) else {},
             "actor_optimizers": [optimizer.state_dict() for optimizer in self.actor_optimizers],
             "critic_optimizer": self.critic_optimizer.state_dict(),
-            "critic_hidden": self._critic_hidden,
             "order_rng": self._order_rng.getstate(),
         }
 
@@ -303,6 +306,5 @@ class OnPolicyLearner:
         for optimizer, saved in zip(self.actor_optimizers, state["actor_optimizers"]):
             optimizer.load_state_dict(saved)
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-        self._critic_hidden = state["critic_hidden"]
         version, internal, gauss = state["order_rng"]
         self._order_rng.setstate((version, tuple(internal), gauss))

@@ -6,6 +6,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
+from happo_gpu import distributed
 from happo_gpu.algo.batch import ActorBatch, epoch_order
 from happo_gpu.algo.surrogate import active_mean, approximate_kl, clipped_surrogate, probability_ratio
 from happo_gpu.config.algo import AlgoConfig
@@ -57,6 +58,7 @@ def sgd_step(actor: Actor, optimizer: torch.optim.Optimizer, batch: ActorBatch, 
         for part in batch.shuffled(order, cfg.actor_num_mini_batch):
             optimizer.zero_grad(set_to_none=True)
             loss, entropy = accumulate_gradients(actor, part, cfg)
+            distributed.average_gradients(parameters)
             norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))
             optimizer.step()
             losses.append(loss)

@@ -6,6 +6,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from happo_gpu import distributed
+
 
 def probability_ratio(new_log_probs: Tensor, old_log_probs: Tensor, aggregation: str) -> Tensor:
     """pi_new(a|o) / pi_old(a|o), (B,), from log-probabilities per action dimension (B, U_i).
@@ -34,15 +36,28 @@ def active_mean(values: Tensor, active: Optional[Tensor]) -> Tensor:
     return (values * active).sum() / active.sum().clamp(min=1.0)
 
 
+def overall_mean(values: Tensor, active: Optional[Tensor]) -> Tensor:
+    """:func:`active_mean` over the samples of all processes."""
+    if active is None:
+        return distributed.mean(values.mean())
+    summed, count = distributed.total(torch.stack(((values * active).sum(), active.sum())))
+    return summed / count.clamp(min=1.0)
+
+
+def active_share(piece: Tensor, whole: Tensor) -> Tensor:
+    """Weight of a piece's :func:`active_mean` in the overall one, so that the mean over processes comes out right."""
+    return piece.sum() * distributed.SIZE / distributed.total(whole.sum()).clamp(min=1.0)
+
+
 def normalize_advantage(advantage: Tensor, active: Optional[Tensor] = None) -> Tensor:
     """(A - mean) / (std + 1e-5), population std, as HARL does.
 
-    Statistics are over everything given, or over what ``active`` (same shape) marks with 1; all of
-    it is normalised.
+    Statistics are over everything given in all processes, or over what ``active`` (same shape) marks
+    with 1; all of it is normalised.
     """
-    mean = active_mean(advantage, active)
+    mean = overall_mean(advantage, active)
     deviation = advantage - mean
-    return deviation / (active_mean(deviation * deviation, active).sqrt() + 1e-5)
+    return deviation / (overall_mean(deviation * deviation, active).sqrt() + 1e-5)
 
 
 def regression_loss(error: Tensor, huber_delta: float) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Callable, NamedTuple, Sequence
 import torch
 from torch import Tensor, nn
 
+from happo_gpu import distributed
 from happo_gpu.algo.batch import ActorBatch
 from happo_gpu.algo.sgd import mean_entropy
 from happo_gpu.algo.surrogate import active_mean, probability_ratio
@@ -45,15 +46,16 @@ def trust_region_step(actor: Actor, batch: ActorBatch, cfg: AlgoConfig) -> Stats
 
 
 def objective(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig) -> Tensor:
-    """Surrogate gain E[ratio * advantage] over active samples, 0-d."""
+    """Surrogate gain E[ratio * advantage] over active samples, 0-d: this process's part of a mean over processes."""
     ratio = probability_ratio(distribution.log_prob(batch.actions), batch.log_probs, cfg.action_aggregation)
-    return active_mean(ratio * batch.advantage, batch.active if cfg.use_policy_active_masks else None)
+    return active_mean(ratio * batch.advantage, batch.active if cfg.use_policy_active_masks else None) * batch.share_of(
+        batch, cfg.use_policy_active_masks)
 
 
 def natural_step(actor: Actor, batch: ActorBatch, cfg: AlgoConfig) -> NaturalStep:
     """Conjugate gradients on F x = g, scaled so that the quadratic KL is the threshold."""
     parameters = list(actor.parameters())
-    gradient = _flat(torch.autograd.grad(objective(batch.distribution(actor), batch, cfg), parameters))
+    gradient = distributed.mean(_flat(torch.autograd.grad(objective(batch.distribution(actor), batch, cfg), parameters)))
     product = fisher_product(actor, batch)
     direction = conjugate_gradient(product, gradient)
     half_curvature = 0.5 * (direction * product(direction)).sum()
@@ -73,7 +75,7 @@ def fisher_product(actor: Actor, batch: ActorBatch) -> Product:
 
     def product(vector: Tensor) -> Tensor:
         second = torch.autograd.grad((gradient * vector).sum(), parameters, retain_graph=True)
-        return _flat(second) + DAMPING * vector  # damped, so that it can be inverted
+        return distributed.mean(_flat(second)) + DAMPING * vector  # damped, so that it can be inverted
 
     return product
 
@@ -108,7 +110,7 @@ def line_search(
     limits = cfg.trust_region
     parameters = list(actor.parameters())
     start = _flat(parameters)
-    before = objective(old, batch, cfg)
+    before = distributed.mean(objective(old, batch, cfg))
     found = torch.zeros((), dtype=torch.bool, device=start.device)
     chosen, trials = start, torch.zeros((), device=start.device)
     stats: Stats = {}
@@ -117,7 +119,7 @@ def line_search(
         candidate = start + fraction * natural.full_step
         set_parameters(parameters, candidate)
         new = batch.distribution(actor)
-        improve, kl = objective(new, batch, cfg) - before, old.kl_to(new).mean()
+        improve, kl = distributed.mean(objective(new, batch, cfg)) - before, distributed.mean(old.kl_to(new).mean())
         expected = fraction * natural.expected_improve
         good = (kl < limits.kl_threshold) & (improve / expected > limits.accept_ratio) & (improve > 0)
         seen = {"kl": kl.to(start.dtype), "loss_improve": improve, "expected_improve": expected,

@@ -6,6 +6,7 @@ from typing import Tuple
 import torch
 from torch import Tensor, nn
 
+from happo_gpu import distributed
 from happo_gpu.config.algo import ModelConfig
 
 
@@ -34,10 +35,11 @@ class ValueNorm(nn.Module):
     @torch.no_grad()
     def update(self, targets: Tensor) -> None:
         """Moves the statistics towards those of a batch of targets of any shape."""
-        keep = self.beta ** targets.numel() if self.per_element else self.beta
+        keep = self.beta ** (targets.numel() * distributed.SIZE) if self.per_element else self.beta
         weight = 1.0 - keep
-        self.running_mean.mul_(keep).add_(targets.mean() * weight)
-        self.running_mean_sq.mul_(keep).add_((targets * targets).mean() * weight)
+        mean, mean_sq = distributed.mean(torch.stack((targets.mean(), (targets * targets).mean())))
+        self.running_mean.mul_(keep).add_(mean * weight)
+        self.running_mean_sq.mul_(keep).add_(mean_sq * weight)
         self.debiasing_term.mul_(keep).add_(weight)
 
     def normalize(self, values: Tensor) -> Tensor:
@@ -82,8 +84,10 @@ class RunningNorm(nn.Module):
     def update(self, values: Tensor) -> None:
         """Takes in a batch (..., size)."""
         batch = values.flatten(0, -2)
-        count = float(batch.shape[0])
-        mean, var = batch.mean(0), batch.var(0, unbiased=False)
+        count = float(batch.shape[0] * distributed.SIZE)
+        own_mean = batch.mean(0)
+        mean = distributed.mean(own_mean)
+        var = distributed.mean(batch.var(0, unbiased=False) + (own_mean - mean) ** 2)
         total = self.count + count
         delta = mean - self.mean
         moment = self.var * self.count + var * count + delta * delta * (self.count * count / total)

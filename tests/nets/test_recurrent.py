@@ -70,7 +70,7 @@ def test_a_recurrent_critic_reads_the_rollout_as_it_would_have_step_by_step():
     torch.testing.assert_close(values[-1], value.squeeze(1))
     torch.testing.assert_close(next_values[:-1], values[1:])
     torch.testing.assert_close(starts.view(N, 2, 1, 8)[:, 1], at_second_chunk)
-    torch.testing.assert_close(learner._critic_hidden, hidden)
+    torch.testing.assert_close(learner.critic_hidden, hidden)
 
 
 def test_each_environment_and_agent_has_a_memory_of_its_own_that_first_steps_clear():
