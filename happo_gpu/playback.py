@@ -24,16 +24,17 @@ class Controls:
     paused: bool = False
     sampled: bool = False  # actions: drawn from the policy, or its mode
     goal: Optional[Tuple[float, float]] = None  # m, where the shown goal was just put
-    step: Event = field(default_factory=Event)  # one control step, then pause
+    step: Event = field(default_factory=Event)  # one control step, though paused
     restart: Event = field(default_factory=Event)
 
 
 class Player:
-    """Steps the task as an evaluation does and calls ``draw`` after every control step, each as long after the last as it took."""
+    """Steps the task as an evaluation does and calls ``draw`` after every control step, in real time or as fast as the machine can."""
 
     def __init__(self, task, policy, controls: Controls, draw: Callable[[], None]) -> None:
         self.task, self.policy, self.controls, self.draw = task, policy, controls, draw
         self._due = 0.0  # s of the clock, when the next control step may begin
+        self._env = controls.env  # that was drawn last
 
     @torch.no_grad()
     def run(self) -> None:
@@ -70,7 +71,7 @@ class Player:
             now = time.perf_counter()
             if controls.step.is_set():
                 controls.step.clear()
-                self._due, controls.paused = now, True
+                self._due = now
                 return
             if controls.paused:
                 self._due = now
@@ -88,5 +89,3 @@ class Player:
             task.move_goal(controls.env, torch.tensor(goal, device=task.device))
         changed, self._env = goal is not None or controls.env != self._env, controls.env
         return changed
-
-    _env = 0

@@ -3,13 +3,15 @@
     python -m happo_gpu.view checkpoint=runs/<run>/nn/<name>.pth [sim=mujoco] [num_envs=16] [seed=0] [host=127.0.0.1] [port=8080]
 
 Serves a page with one of num_envs environments at a time: choose which, pause, step, slow down or hurry, sample the
-policy instead of taking its mode, start anew, and drag the goal. sim=mujoco shows whole robots under a planar policy.
+policy instead of taking its mode, start anew, and drag the goal. Red arrows are the robots' pushes on the box, 2 cm a
+newton. sim=mujoco shows whole robots under a planar policy; where that falls behind real time, num_envs=1 is fastest.
 Only this machine can open the page unless host says otherwise; a taken port gives way to the next free one. Ctrl-C ends it.
 """
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import socket
 import time
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from happo_gpu.playback import Controls, Player
 from happo_gpu.scene import Moment, Stage, moment_of, prism, stage_of, turned
 
 LOOPBACK = ("127.0.0.1", "localhost")
-CAMERA, LOOK_AT, FIELD_OF_VIEW = (0.0, -5.0, 5.0), (0.5, -0.1, 0.0), 0.8  # m, m, rad
+CAMERA, LOOK_AT, FIELD_OF_VIEW = (0.3, -4.5, 4.3), (0.6, -0.1, 0.0), 0.8  # m, m, rad
 ARROW_COLOUR = "#C00000"
 DRAGGING = 0.5  # s after the goal was last dragged that it is left to the hand
 
@@ -87,7 +89,7 @@ class Page:
         gui, controls = self.server.gui, self.controls
         gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would send the page through a public server
         self.status = gui.add_markdown("")
-        self.env = gui.add_slider("environment", min=0, max=max(1, num_envs - 1), step=1, initial_value=0, disabled=num_envs == 1)
+        self.env = gui.add_slider("environment", min=0, max=max(1, num_envs - 1), step=1, initial_value=0, visible=num_envs > 1)
         self.speed = gui.add_slider("speed", min=0.1, max=4.0, step=0.1, initial_value=controls.speed)
         self.paused = gui.add_checkbox("pause", controls.paused)
         self.step = gui.add_button("single step")
@@ -100,8 +102,8 @@ class Page:
 
         @self.step.on_click
         def _(_: Any) -> None:
-            controls.step.set()
             self.paused.value = True
+            controls.step.set()
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -131,6 +133,7 @@ def open_server(host: str, port: int) -> Any:
             probe.bind((host, 0))
     except OSError as error:
         raise ConfigError(f"host={host} is no address of this machine; write host=127.0.0.1, or host=0.0.0.0 for all of its own") from error
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it prints a traceback where a browser hangs up early
     with contextlib.redirect_stdout(io.StringIO()):  # its banner; main says where the page is
         return viser.ViserServer(host=host, port=port, label="happo_gpu", verbose=False)
 

@@ -5,6 +5,8 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import Any, Iterator, Tuple
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-         "--remote-debugging-port=0", "--window-size=1000,700")
+         "--remote-debugging-port=0", "--window-size=1100,740")
 
 
 class Tab:
@@ -47,6 +49,11 @@ class Tab:
     def click(self, words: str) -> None:
         """Presses the button with these words."""
         assert self.value(f"""[...document.querySelectorAll('button')].filter(b => b.innerText.trim() == {words!r}).map(b => b.click()).length""") == 1
+
+    def tick(self, words: str) -> None:
+        """Presses the checkbox with this label."""
+        labels = f"[...document.querySelectorAll('label')].filter(l => l.innerText.trim() == {words!r})"
+        assert self.value(f"{labels}.map(l => document.getElementById(l.htmlFor).click()).length") == 1
 
     def drag(self, start: Tuple[float, float], end: Tuple[float, float], steps: int = 8) -> None:
         """Moves the mouse from start to end with its button down, px."""
@@ -86,3 +93,18 @@ def opened(url: str, profile: Path) -> Iterator[Tab]:
     finally:
         browser.terminate()
         browser.wait()
+
+
+def main(url: str, path: str, words: str) -> None:
+    """Takes a picture of the viewer's page, paused as soon as its text has these words."""
+    with tempfile.TemporaryDirectory() as folder, opened(url, Path(folder) / "profile") as tab:
+        tab.wait_for("box to goal")
+        tab.value("document.querySelectorAll('.mantine-Notification-closeButton').forEach(b => b.click())")
+        tab.wait_for(words, 300.0)
+        tab.tick("pause")
+        time.sleep(20.0)  # a processor draws slowly
+        Path(path).write_bytes(tab.screenshot())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
