@@ -28,7 +28,7 @@ from happo_gpu.playback import Controls, Player
 from happo_gpu.scene import Moment, Stage, moment_of, prism, stage_of, turned
 
 LOOPBACK = ("127.0.0.1", "localhost")
-CAMERA, LOOK_AT, FIELD_OF_VIEW = (0.3, -4.5, 4.3), (0.6, -0.1, 0.0), 0.8  # m, m, rad
+CAMERA, LOOK_AT, FIELD_OF_VIEW = (0.0, -5.0, 5.0), (0.5, -0.1, 0.0), 0.8  # m, m, rad
 ARROW_COLOUR = "#C00000"
 DRAGGING = 0.5  # s after the goal was last dragged that it is left to the hand
 

@@ -48,7 +48,8 @@ class Tab:
 
     def click(self, words: str) -> None:
         """Presses the button with these words."""
-        assert self.value(f"""[...document.querySelectorAll('button')].filter(b => b.innerText.trim() == {words!r}).map(b => b.click()).length""") == 1
+        buttons = f"[...document.querySelectorAll('button')].filter(b => b.innerText.trim() == {words!r})"
+        assert self.value(f"{buttons}.map(b => b.click()).length") == 1
 
     def tick(self, words: str) -> None:
         """Presses the checkbox with this label."""

@@ -24,7 +24,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
-    ("view", BASE | {"outlines", "scene", "playback", "command", "cli"}),
+    ("view", BASE | {"outlines", "scene", "playback", "command"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
