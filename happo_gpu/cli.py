@@ -34,7 +34,7 @@ def main() -> None:
             fail(str(error))
 
     try:
-        _check_groups(sys.argv[1:])
+        check_groups(sys.argv[1:])
         run()
     except ConfigError as error:
         fail(str(error))
@@ -55,7 +55,7 @@ def fail(message: str) -> None:
 # -- errors that Hydra would word in many lines -------------------------------------------------
 
 
-def _check_groups(arguments: List[str]) -> None:
+def check_groups(arguments: List[str]) -> None:
     """Raises ConfigError for an unknown option of a config group; Hydra would overlook one of train."""
     from happo_gpu.config import ConfigError
     from happo_gpu.config.schema import nearest

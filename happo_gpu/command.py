@@ -40,8 +40,8 @@ def options(cls: type, arguments: List[str], defaults: Dict[str, Any]) -> Any:
     return typed(cls, {**defaults, **given}, "")
 
 
-def saved_raw(run_dir: Path) -> Dict[str, Any]:
-    """A run's saved config as plain data; a key that is newer than the run takes its default."""
+def saved_raw(run_dir: Path, sim: str = "") -> Dict[str, Any]:
+    """A run's saved config as plain data, on its own or another simulator; a key that is newer than the run takes its default."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -52,6 +52,8 @@ def saved_raw(run_dir: Path) -> Dict[str, Any]:
                           "give a checkpoint where its run left it, runs/<run>/nn/<name>.pth")
     try:
         saved = yaml.safe_load(path.read_text())
+        if sim and sim != saved["sim"]["name"]:
+            saved["sim"] = {"name": sim}  # all else as cfg/sim has it
         groups = [f"{group}={saved[group]['name']}" for group in SAVED_GROUPS]
         with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
             defaults = compose("config", overrides=groups)
@@ -60,18 +62,20 @@ def saved_raw(run_dir: Path) -> Dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.merge(defaults, saved), resolve=True)
 
 
-def saved_config(run_dir: Path, **changes: Any) -> Config:
-    """A run's config with root keys changed."""
-    return parse({**saved_raw(run_dir), **changes})
+def saved_config(run_dir: Path, sim: str = "", **changes: Any) -> Config:
+    """A run's config with root keys changed, on its own or another simulator."""
+    return parse({**saved_raw(run_dir, sim), **changes})
 
 
-def run_config_of(checkpoint: str, num_envs: int) -> Config:
+def run_config_of(checkpoint: str, num_envs: int, sim: str = "") -> Config:
     """The config of runs/<run>/nn/<name>.pth, to draw on any machine: few environments, so on the CPU and uncompiled."""
     if not checkpoint:
         raise ConfigError("a checkpoint is needed; write checkpoint=runs/<run>/nn/<name>.pth")
     if not Path(checkpoint).is_file():
         raise ConfigError(f"checkpoint {checkpoint} does not exist; give a .pth file, e.g. runs/<run>/nn/<name>.pth")
-    return saved_config(cli.run_of(Path(checkpoint)), num_envs=num_envs, sim_device="cpu", rl_device="cpu", accelerate="eager")
+    if sim:
+        cli.check_groups([f"sim={sim}"])
+    return saved_config(cli.run_of(Path(checkpoint)), sim, num_envs=num_envs, sim_device="cpu", rl_device="cpu", accelerate="eager")
 
 
 def task_and_policy(cfg: Config, path: Path, seed: int) -> Tuple[Any, Any]:

@@ -30,7 +30,7 @@ def outlines_of(cfg: Config) -> Outlines:
     """Raises ConfigError for a task that has no such scene."""
     task = cfg.task
     if not isinstance(task, PushConfig):
-        raise ConfigError(f"task={task.name} has no scene to draw from above; pictures and videos are for task=Go1Push")
+        raise ConfigError(f"task={task.name} has no scene to draw from above; pictures, videos and the viewer are for task=Go1Push")
     circles = circles_of(cfg)
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * task.object.halfExtents[:2]
     nose = np.array([(max(x for x, _ in circles), 0.0)])

@@ -1,12 +1,30 @@
 """Recordings: what a task shows after every control step, as tensors. Who draws them is another matter."""
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List
 
 import torch
 from torch import Tensor
 
 Recording = Dict[str, Tensor]  # name -> (L, N, ...), L control steps of N environments, on the host
+
+
+@contextmanager
+def watching(task, look: Callable[[], None]) -> Iterator[None]:
+    """While open, calls ``look`` after every control step of a task."""
+    inner = task.after_physics
+
+    def both() -> None:
+        inner()
+        look()
+
+    # After the physics, because by the time that step() returns it has reset what ended.
+    task.after_physics = both
+    try:
+        yield
+    finally:
+        task.after_physics = inner
 
 
 class Recorder:
@@ -18,20 +36,18 @@ class Recorder:
 
     def __init__(self, task, num_envs: int) -> None:
         self._task, self._num_envs = task, min(num_envs, task.num_envs)
-        self._inner: Callable[[], None] = task.after_physics
+        self._watching = watching(task, self._look)
         self._episode = torch.zeros(self._num_envs, dtype=torch.int64, device=task.device)
         self._steps: List[Recording] = []
 
     def __enter__(self) -> Recorder:
-        # After the physics, because by the time that step() returns it has reset what ended.
-        self._task.after_physics = self._look
+        self._watching.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._task.after_physics = self._inner
+        self._watching.__exit__(*error)
 
     def _look(self) -> None:
-        self._inner()
         task = self._task
         if len(self._steps) % task.decimation == 0:  # first of a decision: what the last one ended begins anew
             self._episode += task.reset_buf[: self._num_envs]

@@ -19,11 +19,12 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE | {"distributed"}), ("evaluate", BASE),
-    ("recording", BASE), ("outlines", BASE),
+    ("recording", BASE), ("outlines", BASE), ("scene", BASE | {"outlines"}), ("playback", BASE | {"evaluate", "recording"}),
     ("trainer", BASE | {"distributed", "checkpoint", "evaluate", "log", "data", "recording"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
+    ("view", BASE | {"outlines", "scene", "playback", "command"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
@@ -31,7 +32,7 @@ FENCES: Dict[str, Set[str]] = {
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "plot", "video", "sim.mujoco", "sim.legged",
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "scene", "plot", "video", "sim.mujoco", "sim.legged",
                    "sim.locomotion"}
 
 

@@ -16,12 +16,13 @@ class Policy:
 
     Attributes:
         hidden: per agent (N, R, H); empty for feed-forward actors.
+        deterministic: whether it takes each distribution's mode or samples; may change between steps.
     """
 
     def __init__(self, actors: Sequence[Actor], agents: Sequence[AgentSpec], num_envs: int, deterministic: bool) -> None:
         """``actors`` holds one actor for each agent, or one for all."""
         self._actors = list(actors) if len(actors) == len(agents) else [actors[0]] * len(agents)
-        self._agents, self._deterministic = list(agents), deterministic
+        self._agents, self.deterministic = list(agents), deterministic
         self.hidden: List[Tensor] = []
         rnn = self._actors[0].rnn
         if rnn is not None:
@@ -47,7 +48,7 @@ class Policy:
                 self.hidden[i].copy_(after[:, -1])
             else:
                 distribution, _ = actor(seen, menu)
-            chosen = distribution.mode() if self._deterministic else distribution.sample()
+            chosen = distribution.mode() if self.deterministic else distribution.sample()
             log_prob = distribution.log_prob(chosen).expand_as(chosen)
             actions.append(chosen.squeeze(1) if self.hidden else chosen)
             log_probs.append(log_prob.squeeze(1) if self.hidden else log_prob)

@@ -81,6 +81,13 @@ class Sim(Randomized):
         """Advances one control period under body-frame velocity commands (N, A, 3), m/s, rad/s."""
         raise NotImplementedError
 
+    def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
+        """Where robots touch the objects of a world and how hard: points and forces on the objects (P, 2), world frame, m and N.
+
+        For pictures: reads the state and changes nothing.
+        """
+        raise NotImplementedError
+
     def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
         """Places the bodies at rest where mask (N,) is true; other worlds are untouched."""
         raise NotImplementedError

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 import mujoco
 import numpy as np
@@ -38,6 +38,7 @@ class Go1Worlds(LeggedSim):
         self.models: List[mujoco.MjModel] = [model] + [copy.copy(model) for _ in range(num_envs - 1)]
         threads = torch.get_num_threads()
         self._data = [mujoco.MjData(model) for _ in range(threads)]
+        self._posed = mujoco.MjData(model)
         self._rollout = Rollout(nthread=threads)
         self._nq, self._nv = model.nq, model.nv
         n, a, num_state = num_envs, num_robots, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
@@ -200,6 +201,29 @@ class Go1Worlds(LeggedSim):
         wanted = strength * cfg.stiffness * (self._targets - self.joint_pos)
         limit = self._torque_limit
         return torch.minimum(torch.maximum(wanted, -limit), limit) - cfg.damping * self.joint_vel
+
+    # -- for pictures ------------------------------------------------------------------------
+
+    def posed(self, world: int) -> mujoco.MjData:
+        """The engine's data of one world as it stands: poses of its bodies, contacts. Good until the next call."""
+        model, data = self.models[world], self._posed
+        mujoco.mj_setState(model, data, self._state[world], mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        data.ctrl[:] = self._control[world, -1]
+        mujoco.mj_forward(model, data)
+        return data
+
+    def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
+        """As :meth:`happo_gpu.sim.base.Sim.pushes`."""
+        model, data = self.models[world], self.posed(world)
+        points, forces, wrench = [], [], np.zeros(6)
+        for i, contact in enumerate(data.contact):
+            pushed = [model.geom_contype[geom] == go1.PUSHED for geom in contact.geom]
+            if any(pushed):
+                mujoco.mj_contactForce(model, data, i, wrench)  # on the second geom, in the contact's frame
+                force = contact.frame.reshape(3, 3).T @ wrench[:3]
+                points.append(contact.pos[:2])
+                forces.append((force if pushed[1] else -force)[:2])
+        return torch.tensor(np.array(points)).view(-1, 2), torch.tensor(np.array(forces)).view(-1, 2)
 
     # -- checkpoint --------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Tuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,9 @@ class MujocoSim(Sim):
         worlds = self.worlds
         self.worlds.step_joints(self.walk.targets(senses_of(worlds), self._trimmed(commands)))
         self._read()
+
+    def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
+        return self.worlds.pushes(world)
 
     def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
         n, a = agent_pose.shape[:2]

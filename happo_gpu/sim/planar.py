@@ -114,6 +114,13 @@ class PlanarSim(Sim):
         for _ in range(self.cfg.substeps):
             self.substep()
 
+    def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
+        contact, box = self._box_contacts()
+        force_x, force_y, *_ = contact_force(contact, self._body(slice(None)), box, self.params["contact_friction"],
+                                             self._stretch_box, self._law)  # on the robots, (A, 4, N)
+        points, forces = torch.stack((contact.point_x, contact.point_y), -1), -torch.stack((force_x, force_y), -1)
+        return points[..., world, :].flatten(0, 1), forces[..., world, :].flatten(0, 1)
+
     def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
         keep = (~mask).to(self._robot_pose.dtype)  # (N,)
         self._robot_pose.copy_(torch.where(mask, agent_pose.permute(1, 2, 0), self._robot_pose))
@@ -217,6 +224,13 @@ class PlanarSim(Sim):
 
     def _add_box_contacts(self) -> Tensor:
         """Adds the box's push to every robot's wrench; returns the robots' on the box, (A, 3, N)."""
+        contact, box = self._box_contacts()
+        on_robot, on_box = self._resolve(contact, self._body(slice(None)), box, self._stretch_box)
+        self._wrench.add_(on_robot)
+        return on_box
+
+    def _box_contacts(self) -> Tuple[Contact, Body]:
+        """Every robot's contacts with the box, (A, 4, N), and the box."""
         cfg, params = self.cfg, self.params
         half_x, half_y, _ = self.scene.objects[0].half_extents
         robot = self._frame(slice(None))  # (A, N)
@@ -226,9 +240,7 @@ class PlanarSim(Sim):
         flank = flank_corner_contact(robot, cfg.rear, cfg.front, cfg.radius, box, half_x, half_y)
         contact = Contact(*(torch.cat((c, f.unsqueeze(1)), 1) for c, f in zip(circles, flank)))  # (A, 4, N)
         box_body = Body(*self._box_pose[:2], *self._box_vel, 1.0 / params["object_mass"], 1.0 / params["object_inertia"])
-        on_robot, on_box = self._resolve(contact, self._body(slice(None)), box_body, self._stretch_box)
-        self._wrench.add_(on_robot)
-        return on_box
+        return contact, box_body
 
     def _add_pair_contacts(self) -> None:
         """Adds the robots' push on each other, as capsules as long as nose and body, to their wrenches."""

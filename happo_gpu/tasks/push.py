@@ -223,6 +223,11 @@ class Go1Push(VecTask):
         self.sim.randomize(mask, cfg.randomize)
         self.sim.reset(mask, agent_pose, object_pose)
 
+    def move_goal(self, env: int, goal: Tensor) -> None:
+        """Puts the goal (2,) of one environment elsewhere, m; the move itself earns nothing."""
+        self.goal[env] = goal
+        self.previous_distance[env] = torch.linalg.vector_norm(goal - self.sim.object_pose[env, 0, :2])
+
     # -- pieces ------------------------------------------------------------------------------
 
     def _spawn_robots(self) -> Tensor:

@@ -286,3 +286,22 @@ def test_the_live_views_stay_the_same_tensors(tmp_path):
     sim.reset(torch.ones(3, dtype=torch.bool), torch.tensor([[1.3, 0.0, 3.0], [-1.3, 0.0, 0.2]]).expand(3, 2, 3), torch.zeros(3, 1, 3))
     sim.step(torch.zeros(3, 2, 3))
     assert all(a is b for a, b in zip(views, (sim.agent_pose, sim.agent_vel, sim.object_pose, sim.object_vel, sim.fallen)))
+
+
+def test_pushes_say_what_the_box_feels_and_change_nothing():
+    scene = Scene((RobotSpec("go1", 12.74, 0.417),), (BOX,), 0.6)
+    sim = MujocoSim(scene, config(), 2, CPU)
+    everywhere = torch.ones(2, dtype=torch.bool)
+    sim.reset(everywhere, torch.tensor([[[-0.93, 0.0, 0.0]], [[-3.0, 0.0, 0.0]]]), torch.zeros(2, 1, 3))
+    before = sim.worlds._state.copy()
+    total, steps = 0.0, 150
+    for _ in range(steps):
+        sim.step(torch.tensor([0.4, 0.0, 0.0]).expand(2, 1, 3))
+        points, forces = sim.pushes(0)
+        total += float(forces[:, 0].sum())
+        assert points.shape == forces.shape and sim.pushes(1)[1].shape == (0, 2)
+    assert float(sim.object_pose[0, 0, 0]) > 0.1
+    assert 0.5 < total / steps / (BOX.friction * BOX.mass * 9.81) < 1.5  # the ground's friction, but for the way there
+    state = sim.worlds._state.copy()
+    sim.pushes(0)
+    assert (state == sim.worlds._state).all() and (state != before).any()

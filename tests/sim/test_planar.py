@@ -527,3 +527,19 @@ def test_random_saturated_commands_at_the_box_leave_it_calm():
     assert all(bool(torch.isfinite(value).all()) for value in sim.state_dict().values())
     assert box_speed < 1.5 and robot_speed < 1.5 and deepest > -0.02
     assert moved.median() > 0.3  # they did push
+
+
+def test_pushes_say_what_the_box_feels_and_change_nothing():
+    sim = make_sim(num_envs=3, agents=1, **STILL)
+    place(sim, [BEHIND])
+    run(sim, [[[0.5, 0.0, 0.0]]], 3.0)
+    before = {name: value.clone() for name, value in sim.state_dict().items()}
+    for world in range(3):
+        points, forces = sim.pushes(world)
+        assert points.shape == forces.shape == (4, 2)
+        assert float(forces[:, 0].sum()) == pytest.approx(0.5 * MASS * GRAVITY, rel=0.1)  # a steady push bears the ground's friction
+        nose = int(forces[:, 0].argmax())
+        assert float(points[nose, 0]) == pytest.approx(float(sim.object_pose[world, 0, 0]) - HALF, abs=0.01)
+    assert all(torch.equal(value, before[name]) for name, value in sim.state_dict().items())
+    place(sim, far_apart(3))
+    assert not sim.pushes(1)[1].any()
