@@ -15,7 +15,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Optional
 
 import numpy as np
 
@@ -222,12 +222,15 @@ def check_packages(suffix: str) -> None:
         raise ConfigError("videos need ffmpeg; write pip install --force-reinstall imageio-ffmpeg") from error
 
 
-def write(path: Path, pictures: Iterator[np.ndarray]) -> int:
-    """Writes an mp4 or GIF, whole or not at all; returns the number of pictures."""
+def write(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarray] = None) -> int:
+    """Writes an mp4 or GIF, whole or not at all; returns the number of pictures.
+
+    ``colours`` (C, 3) uint8, C <= 256, are a GIF's; without them it takes those of its first picture.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        count = (write_gif if path.suffix == ".gif" else write_mp4)(partial, pictures)
+        count = write_gif(partial, pictures, colours) if path.suffix == ".gif" else write_mp4(partial, pictures)
         os.replace(str(partial), str(path))
     finally:
         if partial.exists():
@@ -255,13 +258,17 @@ def write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> int:
     return count
 
 
-def write_gif(path: Path, pictures: Iterator[np.ndarray]) -> int:
+def write_gif(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarray]) -> int:
     from PIL import Image
 
-    palette, count = Image.new("P", (1, 1)), itertools.count()
-    palette.putpalette(gif_colours().tobytes())
+    first, count = next(pictures), itertools.count()
+    if colours is None:
+        palette = Image.fromarray(first[:, :, :3]).quantize(255)
+    else:
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(colours.tobytes())
     images = (Image.fromarray(picture[:, :, :3]).quantize(palette=palette, dither=Image.Dither.NONE)
-              for picture, _ in zip(pictures, count))
+              for picture, _ in zip(itertools.chain([first], pictures), count))
     next(images).save(str(path), save_all=True, append_images=images, duration=1000 // FPS, loop=0)
     return next(count)
 
@@ -279,7 +286,7 @@ def gif_colours() -> np.ndarray:
 def try_write(recording: Recording, path: Path, outlines: Outlines, dt: float) -> None:
     """Writes a video of a recording; where that fails says so and goes on, because a run must not end over a picture."""
     try:
-        write(path, frames(recording, outlines, dt))
+        write(path, frames(recording, outlines, dt), gif_colours())
     except Exception as error:  # a full disk, a killed ffmpeg, whatever a picture can die of
         print(f"warning: no video {path} ({type(error).__name__}: {' '.join(str(error).split())[:160]})", flush=True)
 
@@ -309,7 +316,7 @@ def main(arguments: List[str]) -> None:
     start = time.perf_counter()
     recording = record(task, actor(task, policy), math.ceil(chosen.seconds / task.dt), chosen.num_envs)
     recorded = time.perf_counter()
-    count = write(path, frames(recording, outlines, task.dt))
+    count = write(path, frames(recording, outlines, task.dt), gif_colours())
     print(f"{count} pictures of {chosen.num_envs} environments: recorded in {recorded - start:.1f} s, "
           f"drawn in {time.perf_counter() - recorded:.1f} s")
 

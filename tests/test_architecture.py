@@ -24,6 +24,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
+    ("render", BASE | {"evaluate", "outlines", "video", "command", "cli"}),
     ("view", BASE | {"outlines", "scene", "playback", "command"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
 ]
@@ -32,7 +33,7 @@ FENCES: Dict[str, Set[str]] = {
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "scene", "plot", "video", "sim.mujoco", "sim.legged",
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco", "sim.legged",
                    "sim.locomotion"}
 
 

@@ -125,7 +125,7 @@ def test_bodies_are_drawn_where_they_are_and_the_end_is_tinted(filmed):
 
 def test_an_mp4_has_every_picture_and_things_move(filmed, tmp_path):
     path = tmp_path / "new" / "a.mp4"
-    assert video.write(path, video.frames(*filmed)) == 20
+    assert video.write(path, video.frames(*filmed), video.gif_colours()) == 20
     pictures = pictures_of(path)
     assert len(pictures) == 20 and pictures[0].shape == (960, 960, 3)
     changes = [np.abs(a.astype(int) - b).max() for a, b in zip(pictures[:9], pictures[1:10])]
@@ -135,7 +135,7 @@ def test_an_mp4_has_every_picture_and_things_move(filmed, tmp_path):
 
 def test_a_gif_lasts_as_long_and_things_move(filmed, tmp_path):
     path = tmp_path / "a.gif"
-    assert video.write(path, video.frames(*filmed)) == 20
+    assert video.write(path, video.frames(*filmed), video.gif_colours()) == 20
     with Image.open(str(path)) as image:
         pictures, milliseconds = [], 0
         for index in range(image.n_frames):

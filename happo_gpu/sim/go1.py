@@ -65,8 +65,12 @@ def build(num_robots: int, motors: Motors, dt: float, objects: Sequence[ObjectSp
     option.solver, option.iterations, option.ls_iterations = mujoco.mjtSolver.mjSOL_NEWTON, iterations, ls_iterations
     robots = ((1 << num_robots) - 1) * FIRST_ROBOT
     # Feet and objects bring their own friction; of two geoms the larger counts.
+    spec.add_texture(name="tiles", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+                     rgb1=[0.80, 0.82, 0.85], rgb2=[0.74, 0.76, 0.79], width=128, height=128)
+    tiles = spec.add_material(name="tiles", texrepeat=[1, 1], texuniform=True)  # 1 m, to see what moves
+    tiles.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "tiles"
     spec.worldbody.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], friction=[0.0, 0.0, 0.0],
-                            contype=FLOOR, conaffinity=0, rgba=[0.75, 0.77, 0.8, 1.0])
+                            contype=FLOOR, conaffinity=0, material="tiles")
     spec.worldbody.add_light(pos=[0, 0, 5], dir=[0, 0, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
     for i in range(num_robots):
         bit = FIRST_ROBOT << i
