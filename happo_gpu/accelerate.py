@@ -1,14 +1,17 @@
 """Speed from outside: compiles the functions that a simulator and a task name as hot.
 
-Deleting this file leaves a correct, slower program. Compiled code is cached on disk by torch, so the
-second run of the same code starts in seconds.
+Deleting this file and compiled.py leaves a correct, slower program. Compiled code is kept on disk, so the second run
+of the same code starts in seconds.
 """
 from __future__ import annotations
 
 import shutil
-from typing import Any, Iterable, Tuple
+from pathlib import Path
+from typing import Any, Iterable, Sequence, Set, Tuple
 
 import torch
+
+from happo_gpu import compiled
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
 
@@ -26,8 +29,8 @@ def choose(mode: str, device: torch.device, env_steps: int) -> str:
     return "compile" if has_compiler and worthwhile and hasattr(torch, "compile") else "eager"
 
 
-def compile_hot(functions: Iterable[Hot], num_envs: int) -> None:
-    """Replaces each object's attribute by a compiled version of its method.
+def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path) -> None:
+    """Replaces each object's attribute by a compiled version of its method, kept in ``folder`` where this torch can.
 
     The number of environments is kept symbolic: training and evaluation, of different sizes, share
     one compilation.
@@ -35,15 +38,24 @@ def compile_hot(functions: Iterable[Hot], num_envs: int) -> None:
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
 
-    # With symbolic sizes the cache of operator metadata costs more than it saves: a fifth of the
-    # tracing, which is most of a start with a warm compile cache.
+    # With symbolic sizes the cache of operator metadata costs more than it saves: a fifth of the tracing.
     dynamo.fake_tensor_cache_enabled = False
     # Small expressions become named buffers early; otherwise every output of a contact repeats the
     # whole chain that leads to it and compilation takes twice as long.
     inductor.realize_opcount_threshold, inductor.realize_reads_threshold = 12, 3
     for owner, attribute, method in functions:
-        _mark_environment_axis(owner, num_envs)
-        setattr(owner, attribute, _with_fallback(owner, attribute, getattr(owner, method)))
+        setattr(owner, attribute, _with_fallback(owner, attribute, getattr(owner, method), num_envs, folder))
+
+
+def _compiled(owner: Any, eager: Any, args: Sequence[torch.Tensor], num_envs: int, folder: Path) -> Any:
+    """The compiled method: from disk or for it; where that fails, by torch.compile, which traces at every start."""
+    if compiled.supported(num_envs):
+        try:
+            return compiled.load_or_compile(eager, args, num_envs, folder)
+        except Exception as error:  # a compiler can fail in as many ways as there are machines
+            _warn("every start compiles anew", error)
+    _mark_environment_axis(owner, num_envs)
+    return torch.compile(eager)
 
 
 def _mark_environment_axis(owner: Any, num_envs: int) -> None:
@@ -57,21 +69,30 @@ def _mark_environment_axis(owner: Any, num_envs: int) -> None:
                 torch._dynamo.mark_dynamic(tensor, axis)
 
 
-def _with_fallback(owner: Any, attribute: str, eager: Any) -> Any:
-    compiled = torch.compile(eager)
-    state = {"run": compiled}
+def _with_fallback(owner: Any, attribute: str, eager: Any, num_envs: int, folder: Path) -> Any:
+    state = {"run": None}
 
     def call(*args: Any) -> Any:
         try:
+            state["run"] = state["run"] or _compiled(owner, eager, args, num_envs, folder)
             return state["run"](*args)
-        except Exception as error:  # a compiler can fail in as many ways as there are machines
+        except Exception as error:
             if state["run"] is eager:
                 raise
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
-            print(f"WARNING: compiling {type(owner).__name__}.{eager.__name__} failed, running it eagerly: "
-                  f"{type(error).__name__}: {reason}", flush=True)
+            _warn(f"compiling {type(owner).__name__}.{eager.__name__} failed, running it eagerly", error)
             state["run"] = eager
             setattr(owner, attribute, eager)
             return eager(*args)
 
     return call
+
+
+_warned: Set[str] = set()
+
+
+def _warn(consequence: str, error: Exception) -> None:
+    """Once per consequence: several functions fail alike."""
+    if consequence not in _warned:
+        _warned.add(consequence)
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        print(f"WARNING: {consequence}: {type(error).__name__}: {reason}", flush=True)

@@ -79,7 +79,7 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     task = TASKS[cfg.task.name](sim, cfg.task, num_envs, device)
     if mode == "compile" and isinstance(sim, PlanarSim):
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
-        accelerate.compile_hot(hot, num_envs)
+        accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg))
     return task
 
 

@@ -1,10 +1,11 @@
 """A second process that compiles half of a task while the first compiles the rest: the first start alone profits.
 
 Compilation is mostly Python, so threads of one process would take turns. What the helper compiles reaches this
-process through torch's cache on disk; if it fails, this process compiles everything itself.
+process through the disk; if it fails, this process compiles everything itself.
 """
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -23,7 +24,7 @@ class Helper:
     """Starts compiling at construction; :meth:`wait` returns once that is over."""
 
     def __init__(self, cfg: Config) -> None:
-        self._mark = _mark_of(cfg)
+        self._mark = folder_of(cfg) / "complete"
         self._process: Optional[subprocess.Popen] = None
         if self._mark.exists() or (os.cpu_count() or 1) < 2 or distributed.SIZE > 1:
             return
@@ -50,13 +51,17 @@ class Helper:
             self._process.kill()
 
 
-def _mark_of(cfg: Config) -> Path:
-    """A file in torch's cache, named after what decides the compiled code: its sources, settings and torch."""
+def folder_of(cfg: Config) -> Path:
+    """Where compiled code is kept, in torch's cache: named after what decides it, its sources, settings, machine and torch."""
     from torch._inductor.codecache import cache_dir
 
-    digest = hashlib.sha256(repr((torch.__version__, torch.get_num_threads(), cfg.task, cfg.sim)).encode())
+    env = dataclasses.replace(cfg.task.env, numEnvs=0)  # any number of environments runs the same code
+    settings = (dataclasses.replace(cfg.task, env=env), cfg.sim)
+    machine = (sys.version, torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    digest = hashlib.sha256(repr((settings, machine)).encode())
     package = Path(__file__).parent
-    for source in sorted([*package.glob("sim/*.py"), *package.glob("tasks/*.py"), package / "geometry.py", package / "accelerate.py"]):
+    top = [package / name for name in ("types.py", "geometry.py", "accelerate.py", "compiled.py")]
+    for source in sorted([*package.glob("sim/*.py"), *package.glob("tasks/*.py"), *top]):
         digest.update(source.read_bytes())
     return Path(cache_dir()) / f"happo_gpu_{digest.hexdigest()[:16]}"
 

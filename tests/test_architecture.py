@@ -14,7 +14,7 @@ PACKAGE = Path(happo_gpu.__file__).parent
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
     ("config", set()), ("process", set()), ("types", set()), ("geometry", set()),
-    ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("accelerate", BASE),
+    ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("compiled", BASE), ("accelerate", BASE | {"compiled"}),
     ("tasks", BASE | {"sim.base", "sim.locomotion"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
@@ -29,7 +29,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
-    "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},
+    "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate", "compiled"},
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}

@@ -17,7 +17,9 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_warm_cache_needs_no_helper(cache):
     cfg = compose_config()
-    precompile._mark_of(cfg).touch()
+    folder = precompile.folder_of(cfg)
+    folder.mkdir()
+    (folder / "complete").touch()
     assert precompile.Helper(cfg)._process is None
 
 
@@ -39,9 +41,9 @@ def test_a_helper_that_fails_is_only_waited_for(cache, monkeypatch):
     assert helper._process.returncode == 1
 
 
-def test_other_settings_or_threads_are_another_cache_entry(cache):
-    mark = precompile._mark_of(compose_config())
-    assert precompile._mark_of(compose_config("sim.gain=0.9")) != mark
-    assert precompile._mark_of(compose_config()) == mark
+def test_other_settings_or_threads_are_another_cache_entry_but_not_another_number_of_environments(cache):
+    folder = precompile.folder_of(compose_config())
+    assert precompile.folder_of(compose_config("sim.gain=0.9")) != folder
+    assert precompile.folder_of(compose_config("num_envs=17")) == folder
     torch.set_num_threads(2)
-    assert precompile._mark_of(compose_config()) != mark
+    assert precompile.folder_of(compose_config()) != folder

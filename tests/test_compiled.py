@@ -1,0 +1,128 @@
+"""Compiled methods that are kept on disk: a second process loads them, and what cannot be loaded is compiled anew."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import CPU, compose_config
+from happo_gpu import accelerate, build, compiled
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(not compiled.supported(17), reason="this torch keeps no compiled code")
+
+
+class Kettles:
+    """N kettles of 3 plates each: a view, an argument, sizes and strides that depend on N, and writes in place."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._rows = torch.linspace(0.0, 1.0, 3 * num_envs).view(3, num_envs)  # (3, N)
+        self.plates = self._rows.permute(1, 0)  # (N, 3)
+        self.sums = {"heat": torch.zeros(num_envs)}
+        self.boils = torch.zeros(num_envs, dtype=torch.bool)
+        self._loss = torch.tensor([0.25])
+        self.heat = self._heat
+
+    def _heat(self, power: torch.Tensor) -> None:
+        """power: (N, 3)"""
+        rise = torch.tanh(power).sum(-1) - self._loss * self.sums["heat"]
+        self.plates[:, 1].add_(rise)
+        self.sums["heat"].add_(self.plates.mean(-1))
+        self.boils.copy_(self.sums["heat"] > 0.6)
+
+    def _confused(self) -> None:
+        self._rows.add_(self.plates.sum())
+
+    def state(self) -> torch.Tensor:  # (5, N)
+        return torch.cat((self._rows, self.sums["heat"][None], self.boils[None]))
+
+
+def heated(num_envs: int, folder: str = "") -> torch.Tensor:
+    """The state after some heating, with compiled code of ``folder`` if given."""
+    kettles = Kettles(num_envs)
+    power = torch.sin(torch.arange(3.0 * num_envs)).view(num_envs, 3)
+    if folder:
+        accelerate.compile_hot([(kettles, "heat", "_heat")], num_envs, Path(folder))
+    for _ in range(5):
+        kettles.heat(power)
+    return kettles.state()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With the code of 19 kettles in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("kept")
+        torch.testing.assert_close(heated(19, str(folder)), heated(19))
+        yield folder
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    calls, compile_ = [], compiled._compile
+    monkeypatch.setattr(compiled, "_compile", lambda *args: calls.append(args) or compile_(*args))
+    return calls
+
+
+def test_a_second_process_loads_for_another_number_of_environments_what_the_first_compiled(folder, tmp_path):
+    code = ("import sys, torch, test_compiled as t; torch.set_num_threads(1); t.compiled._compile = None; "
+            "t.torch.compile = None; torch.save(t.heated(53, sys.argv[1]), sys.argv[2])")
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    done = subprocess.run([sys.executable, "-c", code, str(folder), str(tmp_path / "state.pt")], env={**os.environ, "PYTHONPATH": path},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    torch.testing.assert_close(torch.load(tmp_path / "state.pt"), heated(53))
+
+
+def test_a_damaged_file_is_compiled_anew_and_replaced(folder, compilations):
+    (kept,) = folder.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-100])
+    torch.testing.assert_close(heated(31, str(folder)), heated(31))
+    heated(31, str(folder))
+    assert len(compilations) == 1
+
+
+def test_another_layout_is_another_file(folder, compilations):
+    kettles = Kettles(19)
+    kettles.plates = kettles.plates.contiguous()
+    before = len(list(folder.iterdir()))
+    compiled.load_or_compile(kettles._heat, [torch.zeros(19, 3)], 19, folder)
+    assert (len(list(folder.iterdir())), len(compilations)) == (before + 1, 1)
+
+
+def test_one_tensor_under_two_names_is_left_to_torch_compile(folder, monkeypatch, capsys):
+    kettles, plain = Kettles(19), Kettles(19)
+    monkeypatch.setattr(torch, "compile", lambda method: method)
+    monkeypatch.setattr(accelerate, "_warned", set())
+    accelerate.compile_hot([(kettles, "heat", "_confused")] * 2, 19, folder)
+    kettles.heat()
+    plain._confused()
+    assert torch.equal(kettles.state(), plain.state())
+    assert capsys.readouterr().out == ("WARNING: every start compiles anew: RuntimeError: Kettles._confused sees one tensor under "
+                                       "two names\n")
+
+
+@pytest.mark.slow
+def test_a_compiled_task_computes_what_the_eager_one_computes_whatever_number_of_environments_it_was_compiled_for(tmp_path, monkeypatch,
+                                                                                                                  compilations):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    for num_envs, new in ((29, 3), (1009, 0)):
+        tasks = [build.build_task(compose_config(f"num_envs={num_envs}"), num_envs, CPU, mode) for mode in ("eager", "compile")]
+        with torch.no_grad():
+            tasks[0].reset()
+            tasks[1].reset()
+            tasks[1].load_state_dict(tasks[0].state_dict())
+            for _ in range(7):
+                actions = torch.randn(num_envs, tasks[0].num_actions)
+                for task in tasks:
+                    task.step(actions)
+                for name, value in tasks[0].sim.state_dict().items():
+                    torch.testing.assert_close(tasks[1].sim.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+                torch.testing.assert_close(tasks[1].rew_buf, tasks[0].rew_buf, rtol=1e-3, atol=1e-3)
+        assert len(compilations) == new
+        compilations.clear()
