@@ -19,12 +19,13 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
-    ("recording", BASE), ("outlines", BASE),
+    ("recording", BASE), ("outlines", BASE), ("baselines", BASE), ("evaluations", BASE | {"evaluate"}),
     ("trainer", BASE | {"checkpoint", "evaluate", "log", "data", "recording"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
-    ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
+    ("plot", BASE | {"evaluations", "outlines", "pushes", "command", "cli"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
+    ("testing", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},
