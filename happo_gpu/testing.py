@@ -59,6 +59,8 @@ def evaluate_run(cfg: Config, run_dir: Path, typed: Sequence[str]) -> None:
 
 def _checkpoints_of(run_dir: Path) -> List[Path]:
     """The periodic ones by epoch, then the best."""
+    if not (run_dir / "config.yaml").is_file():
+        raise ConfigError(f"checkpoint={run_dir}: no run there (config.yaml is missing); give runs/<run>, or a .pth file")
     periodic = checkpoint.periodic(run_dir)
     paths = periodic + sorted(set((run_dir / "nn").glob("*.pth")) - set(periodic))
     if not paths:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from happo_gpu.geometry import rotate, rotate_back, wrap_to_pi
 
-LANE = 0.55  # m between neighbouring lanes: two bodies side by side, and room to sway
+LANE = 0.5  # m between neighbouring lanes: two bodies side by side, and room to sway
 MARGIN = 0.05  # m between the circle that robots walk on and the nearest that a robot on it could touch the box
 READY = 0.2  # m beside its lane at which a robot counts as lined up
-KEEP_AWAY = 0.75  # m between robots at which they begin to give way
+KEEP_AWAY = 0.5  # m between robots at which they begin to give way; not more than LANE, or they would push each other out of it
 GAIN = 3.0  # 1/s, of errors in place and heading
 
 
