@@ -177,9 +177,14 @@ def _aside(device: torch.device):
         yield
 
 
-def build_for_test(cfg: Config, device: torch.device, seed: int) -> Tuple[object, OnPolicyLearner]:
-    """A task and a learner that will load a checkpoint's weights."""
+def build_test_task(cfg: Config, device: torch.device, evaluations: int = 1):
+    """A task to evaluate on, so many times: what is worth compiling for many is not for one."""
     env = cfg.task.env
-    mode = accelerate.choose(cfg.accelerate, device, env.numEnvs * env.episodeLength)
-    task = build_task(cfg, env.numEnvs, device, mode)
+    mode = accelerate.choose(cfg.accelerate, device, env.numEnvs * env.episodeLength * evaluations)
+    return build_task(cfg, env.numEnvs, device, mode)
+
+
+def build_for_test(cfg: Config, device: torch.device, seed: int, evaluations: int = 1) -> Tuple[object, OnPolicyLearner]:
+    """A task and a learner that will load a checkpoint's weights."""
+    task = build_test_task(cfg, device, evaluations)
     return task, build_learner(cfg, task, device, seed)

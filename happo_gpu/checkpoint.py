@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 
@@ -45,12 +45,18 @@ def put_weights(state: Dict[str, Any], learner, path: Path) -> None:
 
 def latest(run_dir: Path) -> Optional[Path]:
     """The periodic or last checkpoint of a run with the most iterations behind it."""
+    found = periodic(run_dir)
+    return found[-1] if found else None
+
+
+def periodic(run_dir: Path) -> List[Path]:
+    """The periodic and last checkpoints of a run, by iterations."""
     numbered = []
     for path in (run_dir / "nn").glob("last_*_ep_*_rew_*.pth"):
         match = re.search(r"_ep_(\d+)_rew_", path.name)
         if match:
             numbered.append((int(match.group(1)), path.stat().st_mtime, path))
-    return max(numbered)[2] if numbered else None
+    return [path for _, _, path in sorted(numbered)]
 
 
 def rng_state(device: torch.device) -> Dict[str, Any]:

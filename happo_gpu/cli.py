@@ -108,7 +108,7 @@ def _run(composed: Any) -> None:
     run_dir = None
     if raw["resume"]:
         run_dir, raw = _resumed(raw)
-    elif raw["test"] and raw["checkpoint"]:
+    elif raw["test"] and raw["checkpoint"] and not raw["agent"]:
         saved = run_of(_from_here(raw["checkpoint"])) / "config.yaml"
         raw = _on_top_of(saved, raw) if saved.is_file() else raw
     from happo_gpu import distributed
@@ -178,24 +178,20 @@ def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
 
 
 def _test(cfg: Any) -> None:
-    from happo_gpu import build, checkpoint, evaluate
+    from happo_gpu import testing
     from happo_gpu.config import ConfigError
 
-    if not cfg.checkpoint:
-        raise ConfigError("test=True needs a checkpoint; write checkpoint=runs/<run>/nn/<name>.pth")
-    device = build.device_of(cfg)
+    typed = [override for override in _typed() if _split(override)[0].split(".")[0] in ("task", "sim")]
     path = _from_here(cfg.checkpoint)
-    state = checkpoint.load(path, device)
-    seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
-    task, learner = build.build_for_test(cfg, device, seed)
-    checkpoint.put_weights(state, learner, path)
-    print(f"Started to play: {task.num_envs} environments", flush=True)
-    result = evaluate.evaluate(task, learner.policy(task.num_envs, deterministic=True), seed)
-    print(evaluate.report(result), flush=True)
-    result.update(checkpoint=str(cfg.checkpoint), task=cfg.task.name, seed=seed)
-    if task.sim is not None:
-        result.update(sim=cfg.sim.name, spawn=cfg.task.env.spawn)
-    evaluate.write(run_of(path) / "evaluation.json", result)
+    if cfg.agent:
+        testing.evaluate_agent(cfg, Path("runs") / f"{cfg.task.name}_{cfg.agent}", typed)
+    elif not cfg.checkpoint:
+        raise ConfigError("test=True needs a checkpoint; write checkpoint=runs/<run>/nn/<name>.pth, "
+                          "checkpoint=runs/<run> for all of a run, or agent=scripted for none")
+    elif path.is_dir():
+        testing.evaluate_run(cfg, path, typed)
+    else:
+        testing.evaluate_checkpoint(cfg, path, run_of(path), typed)
 
 
 def _new_run_dir(cfg: Any) -> Path:
@@ -241,12 +237,11 @@ def _on_top_of(path: Path, raw: Dict[str, Any]) -> Dict[str, Any]:
     A key that is newer than the run takes its default.
     """
     import yaml
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     typed = OmegaConf.create(raw)
     merged = OmegaConf.merge(typed, OmegaConf.create(yaml.safe_load(path.read_text())))
-    keys = [_split(override.lstrip("+"))[0] for override in HydraConfig.get().overrides.task]
+    keys = [_split(override)[0] for override in _typed()]
     for key in ("task", "sim", "algo"):
         if key in keys and typed[key].name != merged[key].name:
             merged[key] = typed[key]
@@ -256,8 +251,17 @@ def _on_top_of(path: Path, raw: Dict[str, Any]) -> Dict[str, Any]:
     return OmegaConf.to_container(merged)
 
 
+def _typed() -> List[str]:
+    """The overrides of this run's command line, of a multirun those of one of its jobs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return [override.lstrip("+") for override in HydraConfig.get().overrides.task]
+
+
 def run_of(checkpoint: Path) -> Path:
-    """The run directory of runs/<run>/nn/<name>.pth."""
+    """The run directory of runs/<run>/nn/<name>.pth, or runs/<run> itself."""
+    if checkpoint.is_dir():
+        return checkpoint
     return checkpoint.parent.parent if checkpoint.parent.name == "nn" else checkpoint.parent
 
 

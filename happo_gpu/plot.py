@@ -21,6 +21,7 @@ import yaml
 from happo_gpu import cli, command
 from happo_gpu.config import ConfigError
 from happo_gpu.config.schema import between
+from happo_gpu.evaluations import Point
 from happo_gpu.outlines import COLOURS, outlines_of
 
 STYLE = {"backend": "Agg", "font.size": 10, "axes.spines.right": False, "axes.spines.top": False,
@@ -162,6 +163,40 @@ def draw_key(figure, groups: Dict[str, List[Run]]) -> None:
     band = any(len(runs) > 1 for runs in groups.values())
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), fontsize=10,
                   title="line: mean of runs, band: lowest to highest" if band else None)
+
+
+# -- evaluations -----------------------------------------------------------------------------------
+
+
+def evaluations_figure(curves: Dict[str, List[Point]], title: str):
+    """A checkpoint's figure over frames, one colour a setting, with 95 % intervals of success; a star is the best one."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.5, 4))
+    for (name, points), colour in zip(curves.items(), COLOURS):
+        periodic = [point for point in points if not point.best]
+        axis.plot(*_columns(periodic)[:2], "o-", color=colour, lw=1.2, ms=4, label=name)
+        frames, values, low, high = _columns(points)
+        axis.errorbar(frames, values, (values - low, high - values), fmt="none", ecolor=colour, elinewidth=1, capsize=2)
+        axis.plot(*_columns([point for point in points if point.best])[:2], "*", color=colour, mec="black", mew=0.6, ms=11)
+    axis.plot([], [], "*", color="white", mec="black", mew=0.6, ms=11, label="best checkpoint of the run")
+    axis.set(xlabel="frames (millions)", title=title)
+    axis.set_xlim(left=0.0)
+    axis.legend()
+    return figure
+
+
+def _columns(points: List[Point]) -> np.ndarray:
+    """(4, P): frames in millions, value, lower and upper end of its interval."""
+    return np.array([(point.frames / 1e6, point.value, point.low, point.high) for point in points], float).reshape(-1, 4).T
+
+
+def plot_evaluations(run_dir: Path, curves: Dict[str, List[Point]], quantity: str) -> None:
+    use_style()
+    figure = evaluations_figure(curves, f"{quantity} of {run_dir.name}")
+    if quantity == "success rate":
+        figure.axes[0].set_ylim(-0.03, 1.03)
+    save(figure, run_dir, "evaluations")
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -20,13 +20,15 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE | {"distributed"}), ("evaluate", BASE),
     ("recording", BASE), ("outlines", BASE), ("scene", BASE | {"outlines"}), ("playback", BASE | {"evaluate", "recording"}),
+    ("baselines", BASE), ("evaluations", BASE | {"evaluate"}),
     ("trainer", BASE | {"distributed", "checkpoint", "evaluate", "log", "data", "recording"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
-    ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
+    ("plot", BASE | {"evaluations", "outlines", "pushes", "command", "cli"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
     ("render", BASE | {"evaluate", "outlines", "video", "command", "cli"}),
     ("view", BASE | {"outlines", "scene", "playback", "command"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
+    ("testing", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate", "compiled"},

@@ -37,6 +37,7 @@ class Config:
     rl_device: str = field()
     headless: bool = field()
     test: bool = field()
+    agent: str = choice("", "zero", "random", "scripted")
     checkpoint: str = field()
     resume: str = field()
     experiment: str = field()
@@ -51,6 +52,10 @@ def parse(raw: Mapping[str, Any]) -> Config:
     config = typed(Config, raw, "")
     config = _apply_root_overrides(config)
     config.task.check()
+    if config.agent and not config.test:
+        raise ConfigError(f"agent={config.agent} acts in place of a policy, and training needs one; write test=True agent={config.agent}")
+    if config.agent and config.checkpoint:
+        raise ConfigError(f"agent={config.agent} and checkpoint= both say who acts; write one of them")
     _check_algo(config)
     if config.capture_video and not config.train.eval_every:
         raise ConfigError("capture_video=True films evaluations, and eval_every=0 asks for none; write eval_every=50")

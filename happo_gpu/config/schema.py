@@ -131,7 +131,7 @@ def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any
             raise ConfigError(f"{path}={value} is out of range; allowed: {_interval(low, high)}")
     choices = limits.get("choices")
     if choices and value not in choices:
-        raise ConfigError(f"{path}={value!r} is not known; write one of: {', '.join(choices)}")
+        raise ConfigError(f"{path}={value!r} is not known; write one of: {', '.join(filter(None, choices))}")
     return value
 
 

@@ -15,6 +15,7 @@ from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
+from happo_gpu.tasks.push_script import pushing_commands
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
@@ -191,6 +192,13 @@ class Go1Push(VecTask):
             *rotate_back(box_vel[:, 0:1], box_vel[:, 1:2], cos, sin), box_vel[:, 2:3],
             *robot_xy, yaw.cos(), yaw.sin(), *robot_vel, velocity[..., 2],
         ), -1)
+
+    def scripted_actions(self) -> Tensor:
+        cfg, sim = self.cfg, self.sim
+        limit = self._clip * self._scale
+        commands = pushing_commands(sim.agent_pose, sim.object_pose[:, 0], self.goal, cfg.object.halfExtents[:2],
+                                    cfg.robot.reach, limit)
+        return (commands / self._scale).flatten(1)
 
     def episode_metrics(self) -> Dict[str, Tensor]:
         length = self.progress_buf.clamp(min=1)
