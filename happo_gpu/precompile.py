@@ -56,7 +56,7 @@ def folder_of(cfg: Config) -> Path:
 
     env = dataclasses.replace(cfg.task.env, numEnvs=0)  # any number of environments runs the same code
     settings = (dataclasses.replace(cfg.task, env=env), cfg.sim)
-    machine = (sys.version, torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    machine = (sys.version, torch.__version__, torch.__config__.show(), torch.get_num_threads())  # with the CPU's capability
     digest = hashlib.sha256(repr((settings, machine)).encode())
     package = Path(__file__).parent
     top = [package / name for name in ("types.py", "geometry.py", "accelerate.py", "compiled.py")]
