@@ -44,17 +44,17 @@ def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path) -> None:
     # whole chain that leads to it and compilation takes twice as long.
     inductor.realize_opcount_threshold, inductor.realize_reads_threshold = 12, 3
     for owner, attribute, method in functions:
+        _mark_environment_axis(owner, num_envs)  # of all owners before any call: torch.compile also sees what one hands another
         setattr(owner, attribute, _with_fallback(owner, attribute, getattr(owner, method), num_envs, folder))
 
 
 def _compiled(owner: Any, eager: Any, args: Sequence[torch.Tensor], num_envs: int, folder: Path) -> Any:
     """The compiled method: from disk or for it; where that fails, by torch.compile, which traces at every start."""
-    if compiled.supported(num_envs):
+    if compiled.supported(num_envs, owner.device):
         try:
             return compiled.load_or_compile(eager, args, num_envs, folder)
         except Exception as error:  # a compiler can fail in as many ways as there are machines
             _warn("every start compiles anew", error)
-    _mark_environment_axis(owner, num_envs)
     return torch.compile(eager)
 
 

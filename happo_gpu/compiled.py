@@ -22,10 +22,10 @@ _AMBIGUOUS = 16  # that few environments could be another axis
 Method = Callable[..., None]
 
 
-def supported(num_envs: int) -> bool:
+def supported(num_envs: int, device: torch.device) -> bool:
     import torch._inductor
 
-    return num_envs > _AMBIGUOUS and hasattr(torch._inductor, "standalone_compile")  # torch >= 2.8
+    return device.type == "cpu" and num_envs > _AMBIGUOUS and hasattr(torch._inductor, "standalone_compile")  # torch >= 2.8
 
 
 def load_or_compile(method: Method, args: Sequence[Tensor], num_envs: int, folder: Path) -> Method:

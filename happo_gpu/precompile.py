@@ -34,8 +34,11 @@ class Helper:
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": here.rstrip(os.pathsep)},
         )
-        pickle.dump((cfg, torch.get_num_threads()), self._process.stdin)
-        self._process.stdin.close()
+        try:
+            with self._process.stdin as pipe:
+                pickle.dump((cfg, torch.get_num_threads()), pipe)
+        except BrokenPipeError:
+            pass  # it is dead already, and wait() will find that out
 
     def wait(self) -> None:
         if self._process is not None:
@@ -57,7 +60,7 @@ def folder_of(cfg: Config) -> Path:
 
     env = dataclasses.replace(cfg.task.env, numEnvs=0)  # any number of environments runs the same code
     settings = (dataclasses.replace(cfg.task, env=env), cfg.sim)
-    machine = (sys.version, torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    machine = (sys.version, torch.__version__, torch.__config__.show(), torch.get_num_threads())  # with the CPU's capability
     digest = hashlib.sha256(repr((settings, machine)).encode())
     package = Path(__file__).parent
     top = [package / name for name in ("types.py", "geometry.py", "accelerate.py", "compiled.py")]
