@@ -10,12 +10,12 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-from happo_gpu import accelerate, precompile
+from happo_gpu import accelerate, console, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.tasks import SmallConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
-from happo_gpu.log import Logger
+from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
@@ -118,7 +118,7 @@ def build_trainer(
     learner = build_learner(cfg, task, device, seed)
     model = cfg.algo.model
     rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
-    logger = Logger(run_dir, state["frames"] if state else 0)
+    logger = Logger(run_dir, [build_console(run_dir)], state["frames"] if state else 0)
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt))
     if mode == "compile" and isinstance(task.sim, PlanarSim):
         _compile_with_help(task, cfg)
@@ -142,6 +142,17 @@ def _compile_with_help(task, cfg: Config) -> None:
         helper.done()
     finally:
         helper.stop()
+
+
+def build_console(run_dir: Path) -> Sink:
+    """A display on a terminal if rich is installed, else rl_games' lines."""
+    if not console.on_terminal():
+        return console.Lines(live=False)
+    try:
+        from happo_gpu.dashboard import Dashboard
+    except ImportError:
+        return console.Lines(live=True)
+    return Dashboard(run_dir)
 
 
 def build_camera(cfg: Config, dt: float) -> Optional[Camera]:
