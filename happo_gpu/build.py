@@ -6,7 +6,7 @@ import functools
 import os
 import random
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
@@ -23,6 +23,7 @@ from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk
+from happo_gpu.tracking import WandbRun
 from happo_gpu.trainer import Camera, Trainer
 
 TASKS = {"Go1Push": Go1Push}
@@ -118,7 +119,7 @@ def build_trainer(
     learner = build_learner(cfg, task, device, seed)
     model = cfg.algo.model
     rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
-    logger = Logger(run_dir, [build_console(run_dir)], state["frames"] if state else 0)
+    logger = Logger(run_dir, build_sinks(cfg, run_dir, seed), state["frames"] if state else 0)
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt))
     if mode == "compile" and isinstance(task.sim, PlanarSim):
         _compile_with_help(task, cfg)
@@ -142,6 +143,11 @@ def _compile_with_help(task, cfg: Config) -> None:
         helper.done()
     finally:
         helper.stop()
+
+
+def build_sinks(cfg: Config, run_dir: Path, seed: int) -> List[Sink]:
+    tracking = [WandbRun(cfg, run_dir, seed)] if cfg.wandb_activate else []
+    return [build_console(run_dir), *tracking]
 
 
 def build_console(run_dir: Path) -> Sink:
