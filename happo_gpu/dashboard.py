@@ -81,6 +81,8 @@ def _progress(record: Dict[str, float], left: Optional[float]) -> Table:
     if left is not None:
         told += f", left {clock(left)}"
     grid = Table.grid(padding=(0, 1))
+    for _ in range(3):
+        grid.add_column(no_wrap=True)
     bar = ProgressBar(record["max_epochs"], record["epoch"], width=BAR)
     grid.add_row(f"epoch {record['epoch']:.0f}/{record['max_epochs']:.0f}", bar, told)
     return grid

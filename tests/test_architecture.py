@@ -19,10 +19,12 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
+    ("console", BASE), ("dashboard", BASE | {"console"}), ("tracking", BASE | {"log"}),
     ("recording", BASE), ("outlines", BASE),
     ("trainer", BASE | {"checkpoint", "evaluate", "log", "data", "recording"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
+    ("sweep", BASE | {"command", "cli"}), ("compare", BASE | {"command", "plot"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
 ]
