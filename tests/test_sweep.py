@@ -105,14 +105,14 @@ def test_two_processes_may_begin_a_study_at_the_same_moment(stand_in, monkeypatc
     import optuna
     from sqlalchemy.exc import OperationalError
 
-    create, refused = optuna.storages.RDBStorage, [OperationalError("create table", {}, Exception("it exists"))] * 2
+    create, refused = optuna.storages.RDBStorage.__init__, [OperationalError("create table", {}, Exception("it exists"))] * 2
 
-    def create_or_refuse(*arguments, **options):
+    def create_or_refuse(self, *arguments, **options):
         if refused:
             raise refused.pop()
-        return create(*arguments, **options)
+        create(self, *arguments, **options)
 
-    monkeypatch.setattr(optuna.storages, "RDBStorage", create_or_refuse)
+    monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", create_or_refuse)
     assert sweep.open_study("both", sweep.Search([], {})).study_name == "both" and not refused
 
 
