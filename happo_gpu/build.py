@@ -6,16 +6,16 @@ import functools
 import os
 import random
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from happo_gpu import accelerate, distributed, precompile
+from happo_gpu import accelerate, console, distributed, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.tasks import SmallConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
-from happo_gpu.log import Logger
+from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
@@ -23,6 +23,7 @@ from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk, objects_of
+from happo_gpu.tracking import WandbRun
 from happo_gpu.trainer import Camera, Trainer
 
 _RANK_STRIDE = 1_000_003  # between the seeds of processes: runs with neighbouring seeds share none
@@ -122,7 +123,9 @@ def build_trainer(
     learner = build_learner(cfg, task, device, seed)
     model = cfg.algo.model
     rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
-    logger = Logger(run_dir, state["frames"] if state else 0) if distributed.RANK == 0 else None
+    logger = None
+    if distributed.RANK == 0:
+        logger = Logger(run_dir, build_sinks(cfg, run_dir, seed), state["frames"] if state else 0)
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt))
     if mode == "compile" and isinstance(task.sim, PlanarSim):
         _compile_with_help(task, cfg)
@@ -146,6 +149,22 @@ def _compile_with_help(task, cfg: Config) -> None:
         helper.done()
     finally:
         helper.stop()
+
+
+def build_sinks(cfg: Config, run_dir: Path, seed: int) -> List[Sink]:
+    tracking = [WandbRun(cfg, run_dir, seed)] if cfg.wandb_activate else []
+    return [build_console(run_dir), *tracking]
+
+
+def build_console(run_dir: Path) -> Sink:
+    """A display on a terminal if rich is installed, else rl_games' lines."""
+    if not console.on_terminal():
+        return console.Lines(live=False)
+    try:
+        from happo_gpu.dashboard import Dashboard
+    except ImportError:
+        return console.Lines(live=True)
+    return Dashboard(run_dir)
 
 
 def build_camera(cfg: Config, dt: float) -> Optional[Camera]:

@@ -39,11 +39,7 @@ def main() -> None:
     except ConfigError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        try:
-            _check_keys(sys.argv[1:])
-        except ConfigError as reason:
-            fail(str(reason))
-        fail("cannot read the command line: " + " ".join(str(error).split()))
+        fail(reason_of(error, sys.argv[1:]))
 
 
 def fail(message: str) -> None:
@@ -65,6 +61,17 @@ def check_groups(arguments: List[str]) -> None:
         for option in value.split(",") if options else []:  # a multirun sweeps over several
             if option not in options:
                 raise ConfigError(f"{key}={option} is not known; {nearest(option, options)} (allowed: {', '.join(options)})")
+
+
+def reason_of(error: Exception, arguments: List[str]) -> str:
+    """One line for what Hydra refused."""
+    from happo_gpu.config import ConfigError
+
+    try:
+        _check_keys(arguments)
+    except ConfigError as reason:
+        return str(reason)
+    return "cannot read the command line: " + " ".join(str(error).split())
 
 
 def _check_keys(arguments: List[str]) -> None:

@@ -1,11 +1,10 @@
-"""What a run says: device-side sums, and the console, TensorBoard and jsonl that read them."""
+"""What a run says: device-side sums, and TensorBoard, jsonl and further sinks that read them."""
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -91,17 +90,32 @@ def _forget_after(path: Path, frame: int) -> None:
     path.write_text("".join(kept))
 
 
-class Logger:
-    """Writes metrics.jsonl, TensorBoard and one console line per logged iteration."""
+def evaluation_tags(record: Dict[str, Any]) -> Dict[str, float]:
+    """An evaluation's figures under the names that curves have."""
+    return {f"evaluation/{key}": value for key, value in record.items() if isinstance(value, float) and key != "train_seconds"}
 
-    def __init__(self, run_dir: Path, first_frame: int = 0) -> None:
+
+class Sink(Protocol):
+    """A console or a service that takes every record; it must not fail a run."""
+
+    def iteration(self, record: Dict[str, float]) -> None: ...
+
+    def evaluation(self, record: Dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Logger:
+    """Writes metrics.jsonl and TensorBoard, and hands every record on to ``sinks``."""
+
+    def __init__(self, run_dir: Path, sinks: Sequence[Sink], first_frame: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import; only runs that log need it
 
         path = run_dir / "metrics.jsonl"
         _forget_after(path, first_frame)
         self._jsonl = path.open("a")
         self._board = SummaryWriter(str(run_dir / "summaries"), purge_step=first_frame or None)
-        self._live = sys.stdout.isatty()
+        self._sinks = sinks
 
     def iteration(self, record: Dict[str, float]) -> None:
         """One logged iteration: every tag of ``record`` at x = frames; three x-axes for the rewards."""
@@ -116,48 +130,19 @@ class Logger:
                 self._board.add_scalar(f"{tag}/step", record[key], frame)
                 self._board.add_scalar(f"{tag}/iter", record[key], epoch)
                 self._board.add_scalar(f"{tag}/time", record[key], int(seconds))
-        self._console(record)
+        for sink in self._sinks:
+            sink.iteration(record)
 
     def evaluation(self, record: Dict[str, Any]) -> None:
         self._jsonl.write(json.dumps({"evaluation": record}) + "\n")
         self._jsonl.flush()
-        for key, value in record.items():
-            if isinstance(value, float) and key != "train_seconds":
-                self._board.add_scalar(f"evaluation/{key}", value, int(record["frames"]))
-        if "success_rate" in record:
-            low, high = record["success_rate_ci95"]
-            what = (f"success {100 * record['success_rate']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] "
-                    f"time {record['finished_time']:.2f} s")
-        else:
-            what = f"return {record['mean_return']:.3f}"
-        if "collaboration_degree" in record:
-            what += f" collaboration {record['collaboration_degree']:.2f}"
-        self._line(f"evaluation: {what} after {record['train_seconds']:.0f} s of training, {record['frames'] / 1e6:.1f} M frames")
+        for tag, value in evaluation_tags(record).items():
+            self._board.add_scalar(tag, value, int(record["frames"]))
+        for sink in self._sinks:
+            sink.evaluation(record)
 
     def close(self) -> None:
-        if self._live:
-            sys.stdout.write("\n")
+        for sink in self._sinks:
+            sink.close()
         self._jsonl.close()
         self._board.close()
-
-    def _console(self, record: Dict[str, float]) -> None:
-        line = (
-            f"fps step: {record['performance/step_fps']:.0f} "
-            f"fps step and policy inference: {record['performance/step_inference_fps']:.0f} "
-            f"fps total: {record['performance/step_inference_rl_update_fps']:.0f} "
-            f"epoch: {int(record['epoch'])}/{int(record['max_epochs'])} frames: {int(record['frames'])}"
-        )
-        if "Episode/return" in record:
-            line += f" reward: {record['Episode/return']:.2f}"
-        if "Episode/success" in record:
-            line += f" success: {record['Episode/success']:.3f}"
-        if not self._live:
-            self._line(line)
-            return
-        left = (record["max_epochs"] - record["epoch"]) * record["train_seconds"] / max(1.0, record["epoch"])
-        sys.stdout.write("\r\033[K" + line.replace("fps step and policy inference", "+inference")
-                         + f" eta: {int(left) // 60}:{int(left) % 60:02d}")
-        sys.stdout.flush()
-
-    def _line(self, text: str) -> None:
-        print(("\r\033[K" if self._live else "") + text, flush=True)

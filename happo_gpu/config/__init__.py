@@ -43,6 +43,11 @@ class Config:
     experiment: str = field()
     capture_video: bool = field()
     capture_video_every: int = limit(low=1)
+    wandb_activate: bool = field()
+    wandb_project: str = field()
+    wandb_entity: str = field()
+    wandb_group: str = field()
+    wandb_name: str = field()
     accelerate: str = choice("auto", "eager", "compile")
     num_threads: int = limit(low=0)
 
