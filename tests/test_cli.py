@@ -55,6 +55,17 @@ def test_a_checkpoint_is_evaluated_from_another_directory_level(finished_run):
         assert key in written
 
 
+def test_a_run_is_evaluated_on_another_simulator_and_several_seeds(finished_run):
+    home, _ = finished_run
+    (run_dir,) = (home / "runs").iterdir()
+    result = train(home, "-m", "seed=1,2", "test=True", f"checkpoint={run_dir.relative_to(home)}", "sim=mujoco", "num_envs=3")
+    assert result.returncode == 0, result.stderr
+    kept = [json.loads(line) for line in (run_dir / "evaluations.jsonl").read_text().splitlines()]
+    kept = [(each["seed"], each["sim"], each["episodes"]) for each in kept if each["typed"] == ["sim=mujoco"]]
+    assert kept == 3 * [(1, "mujoco", 3)] + 3 * [(2, "mujoco", 3)]  # epochs 2 and 4, and the best
+    assert result.stdout.count("success [95 %]") == 2 and (run_dir / "evaluations.svg").is_file()
+
+
 def test_a_small_task_without_a_simulator_is_trained_and_evaluated(tmp_path):
     tiny = ["task=Recall", "num_envs=11", "train.eval_envs=5", "num_threads=1"]
     result = train(tmp_path, *tiny, "max_iterations=1", "experiment=small")

