@@ -25,7 +25,6 @@ from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk
 from happo_gpu.trainer import Camera, Trainer
 
-TASKS = {"Go1Push": Go1Push}
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
 
 
@@ -72,7 +71,7 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
         raise ConfigError(f"task.randomize.{unknown[0]} is no parameter of sim={cfg.sim.name}; known: {', '.join(sorted(sim.params))}")
     if isinstance(cfg.task, WalkConfig):
         return Go1Walk(sim, cfg.task, num_envs, device)
-    task = TASKS[cfg.task.name](sim, cfg.task, num_envs, device)
+    task = Go1Push(sim, cfg.task, num_envs, device)
     if mode == "compile" and isinstance(sim, PlanarSim):
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
         accelerate.compile_hot(hot, num_envs)

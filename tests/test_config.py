@@ -214,6 +214,15 @@ def test_equal_random_factors_and_none_at_all_are_allowed(raw):
     assert parse(raw).task.randomize == {}
 
 
+def test_an_agent_can_be_blind_to_known_inputs_only_and_must_exist(raw):
+    raw["task"]["env"]["blind"] = {"agent_1": ["gaol"]}
+    assert refusal(raw) == "task.env.blind.agent_1='gaol' is not known; write one of: goal, box_yaw, partner"
+    raw["task"]["env"]["blind"] = {"agent_2": ["goal"]}
+    assert refusal(raw) == "task.env.blind.agent_2: the task has no such agent; write one of: agent_0, agent_1"
+    raw["task"]["env"]["blind"] = {"agent_1": ["goal"]}
+    assert parse(raw).task.env.blind == {"agent_1": ("goal",)}
+
+
 def test_shared_actor_with_compounding_factor_is_refused(raw):
     raw["algo"]["model"]["share_param"], raw["algo"]["compound_factor"] = True, True
     assert "write algo=MAPPO to share one" in refusal(raw)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Tuple, Union
+from typing import Dict, Iterable, Tuple, Union
 
 from happo_gpu.config.schema import ConfigError, between, choice, limit, non_negative, positive
 
@@ -25,6 +25,7 @@ class PushEnvConfig:
     successDistance: float = positive()  # m
     collisionDistance: float = non_negative()  # m
     collaborationDistance: float = positive()  # m
+    blind: Dict[str, Tuple[str, ...]] = limit(choices=("goal", "box_yaw", "partner"))  # agent: what it does not see
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ObjectConfig:
 
 @dataclass(frozen=True)
 class PushConfig:
-    """cfg/task/Go1Push.yaml."""
+    """cfg/task/Go1Push.yaml and the tasks that change its numbers."""
 
     name: str = field()
     numAgents: int = between(1, 8)
@@ -77,7 +78,15 @@ class PushConfig:
                 f"task.env.episodeLength={env.episodeLength} is no multiple of "
                 f"task.env.controlFrequencyInv={env.controlFrequencyInv}: episodes end with a decision"
             )
+        _check_agents("task.env.blind", env.blind, self.numAgents)
         _check_factors(self.randomize)
+
+
+def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:
+    agents = [f"agent_{i}" for i in range(num_agents)]
+    for name in named:
+        if name not in agents:
+            raise ConfigError(f"{path}.{name}: the task has no such agent; write one of: {', '.join(agents)}")
 
 
 def _check_factors(randomize: Dict[str, Tuple[float, ...]]) -> None:
@@ -180,5 +189,6 @@ class WalkConfig:
 
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
-    "Go1Push": PushConfig, "Go1Walk": WalkConfig, "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
+    "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1Walk": WalkConfig,
+    "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

@@ -29,6 +29,31 @@ def scene_of(cfg: PushConfig) -> Scene:
     return Scene(robots, (ObjectSpec(box.halfExtents, box.mass, box.inertia, box.friction),), box.contactFriction)
 
 
+def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
+    """What an agent could see, all in its own frame and in this order: (input, column). Others as in MAPush: i-1, i-2, ..."""
+
+    def angle(name: str, symmetry: int) -> List[Quantity]:
+        if cfg.env.observation == "reference":
+            return [Quantity(name, "rad")]
+        turned = f"{symmetry}*{name}" if symmetry > 1 else name
+        return [Quantity(f"cos({turned})"), Quantity(f"sin({turned})")]
+
+    def position(name: str) -> List[Quantity]:
+        return [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"]
+
+    inputs = [("goal", position("goal")), ("box", position("box")), ("box_yaw", angle("box_yaw_b", cfg.object.symmetry))]
+    for k in range(1, cfg.numAgents):
+        name = f"agent_{(agent - k) % cfg.numAgents}"
+        inputs.append(("partner", position(name) + angle(f"{name}_yaw_b", 1)))
+    return [(what, column) for what, columns in inputs for column in columns]
+
+
+def columns_seen(cfg: PushConfig, agent: int) -> List[int]:
+    """Which of its columns an agent does see."""
+    blind = cfg.env.blind.get(f"agent_{agent}", ())
+    return [i for i, (what, _) in enumerate(columns_of(cfg, agent)) if what not in blind]
+
+
 # -- rewards: pure functions of named state -----------------------------------------------------
 
 
@@ -69,12 +94,10 @@ class Go1Push(VecTask):
 
     def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
         env, num_agents = cfg.env, cfg.numAgents
-        per_agent = 2 + 2 + (2 if env.observation == "default" else 1)
-        per_other = 2 + (2 if env.observation == "default" else 1)
-        num_obs = per_agent + per_other * (num_agents - 1)
+        seen = [columns_seen(cfg, i) for i in range(num_agents)]
         super().__init__(
             sim,
-            agents=[AgentSpec(f"agent_{i}", num_obs, box(3)) for i in range(num_agents)],
+            agents=[AgentSpec(f"agent_{i}", len(columns), box(3)) for i, columns in enumerate(seen)],
             num_envs=num_envs, num_states=6 + 7 * num_agents,
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
@@ -93,8 +116,8 @@ class Go1Push(VecTask):
         self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago
         self.success = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
-        # others[a]: the partners of agent a as MAPush orders them, i-1, i-2, ... modulo A.
-        self._others = [[(a - k) % num_agents for k in range(1, num_agents)] for a in range(num_agents)]
+        width = len(columns_of(cfg, 0))
+        self._seen = torch.tensor([a * width + i for a, columns in enumerate(seen) for i in columns], device=device)  # (O,)
         sums = ["together"] + [f"reward_{term}" for term in TERMS]
         self.episode_sums = {name: torch.zeros(num_envs, device=device) for name in sums}
 
@@ -146,6 +169,7 @@ class Go1Push(VecTask):
         return reward.mean(-1, keepdim=True) if env.teamReward else reward
 
     def compute_observations(self) -> Tensor:
+        """As :func:`columns_of` says, agent by agent, less what an agent is blind to."""
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
         x, y, yaw = agents.unbind(-1)  # (N, A)
         cos, sin = yaw.cos(), yaw.sin()
@@ -158,11 +182,11 @@ class Go1Push(VecTask):
         for k in range(1, self.num_agents):
             other = agents.roll(k, 1)  # row a holds agent a - k
             columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
-        return torch.stack(columns, -1).flatten(1)  # (N, A * O_i)
+        everything = torch.stack(columns, -1).flatten(1)  # (N, A * columns)
+        return everything.index_select(1, self._seen) if self.cfg.env.blind else everything  # (N, O)
 
     def observation_names(self) -> List[List[Quantity]]:
-        """As :meth:`compute_observations` lays them out, all in the frame of the robot that sees."""
-        return [self._names_seen_by(agent) for agent in range(self.num_agents)]
+        return [[columns_of(self.cfg, agent)[i][1] for i in columns_seen(self.cfg, agent)] for agent in range(self.num_agents)]
 
     def action_names(self) -> List[List[Command]]:
         """Velocities in the robot's own frame."""
@@ -266,21 +290,6 @@ class Go1Push(VecTask):
         if self.cfg.env.observation == "reference":
             return [torch.remainder(angle, 2.0 * math.pi)]
         return [(symmetry * angle).cos(), (symmetry * angle).sin()]
-
-    def _names_seen_by(self, agent: int) -> List[Quantity]:
-        names = [Quantity(f"{what}_{axis}_b", "m") for what in ("goal", "box") for axis in "xy"]
-        names += self._angle_names("box_yaw_b", self.cfg.object.symmetry)
-        for other in self._others[agent]:
-            name = self.agents[other].name
-            names += [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"] + self._angle_names(f"{name}_yaw_b", 1)
-        return names
-
-    def _angle_names(self, name: str, symmetry: int) -> List[Quantity]:
-        """Of what :meth:`_angle` gives."""
-        if self.cfg.env.observation == "reference":
-            return [Quantity(name, "rad")]
-        angle = f"{symmetry}*{name}" if symmetry > 1 else name
-        return [Quantity(f"cos({angle})"), Quantity(f"sin({angle})")]
 
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()
