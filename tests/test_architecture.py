@@ -19,7 +19,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
-    ("recording", BASE), ("outlines", BASE),
+    ("recording", BASE), ("outlines", BASE | {"sim.base", "tasks.push"}),
     ("trainer", BASE | {"checkpoint", "evaluate", "log", "data", "recording"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"outlines", "pushes", "command", "cli"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Iterable, Tuple, Union
 
-from happo_gpu.config.schema import ConfigError, between, choice, limit, non_negative, positive
+from happo_gpu.config.schema import ConfigError, between, choice, limit, non_negative, positive, rows
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class RobotConfig:
 @dataclass(frozen=True)
 class ObjectConfig:
     halfExtents: Tuple[float, ...] = positive(3)  # m
+    round: bool = field()
+    parts: Tuple[Tuple[float, ...], ...] = rows(4)  # m
+    polygon: Tuple[Tuple[float, ...], ...] = rows(2)  # m
     symmetry: int = limit(low=1)
     mass: float = positive()  # kg
     inertia: float = positive()  # kg m^2
@@ -78,6 +81,8 @@ class PushConfig:
                 f"task.env.episodeLength={env.episodeLength} is no multiple of "
                 f"task.env.controlFrequencyInv={env.controlFrequencyInv}: episodes end with a decision"
             )
+        if self.object.round and self.object.parts:
+            raise ConfigError("task.object.round=true with task.object.parts: an object is one or the other; write task.object.parts=[]")
         _check_agents("task.env.blind", env.blind, self.numAgents)
         _check_factors(self.randomize)
 
@@ -189,6 +194,7 @@ class WalkConfig:
 
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
-    "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1Walk": WalkConfig,
+    "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
+    "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

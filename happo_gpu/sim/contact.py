@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from happo_gpu.geometry import box_distance, rotate, rotate_back
+from happo_gpu.sim.base import Rectangle
 
 
 class Contact(NamedTuple):
@@ -91,6 +92,29 @@ def flank_corner_contact(
     depth = torch.where(inside, radius - across.abs(), -1.0)
     side = torch.copysign(torch.ones_like(across), across)
     return Contact(corner_x, corner_y, side * robot.sin, -side * robot.cos, depth)
+
+
+def not_in(part: Rectangle, frame: Frame, contact: Contact, surface_x: Tensor, surface_y: Tensor) -> Contact:
+    """Drops contacts whose point on the surface lies in or on another part of the object: that part holds it."""
+    x_b, y_b = rotate_back(surface_x - frame.x, surface_y - frame.y, frame.cos, frame.sin)
+    outside = box_distance(x_b, y_b, part.half_x, part.half_y)[0] > 1e-5
+    return contact._replace(depth=torch.where(outside, contact.depth, -1.0))
+
+
+def circle_disc_contact(x: Tensor, y: Tensor, radius: float, disc_x: Tensor, disc_y: Tensor, disc_radius: float) -> Contact:
+    """A circle at world (x, y) against another one; the normal points from the second to the first."""
+    dx, dy = x - disc_x, y - disc_y
+    distance = torch.sqrt(dx * dx + dy * dy).clamp(min=1e-6)
+    normal_x, normal_y = dx / distance, dy / distance
+    depth = radius + disc_radius - distance
+    reach = disc_radius - 0.5 * depth
+    return Contact(disc_x + reach * normal_x, disc_y + reach * normal_y, normal_x, normal_y, depth)
+
+
+def nearest_on_axis(x: Tensor, y: Tensor, robot: Frame, rear: float, front: float) -> Tuple[Tensor, Tensor]:
+    """The point of a capsule's axis, world, that is nearest to (x, y)."""
+    along = (robot.cos * (x - robot.x) + robot.sin * (y - robot.y)).clamp(rear, front)
+    return robot.x + along * robot.cos, robot.y + along * robot.sin
 
 
 def end_segment_contact(

@@ -20,24 +20,42 @@ from torch import Tensor
 
 from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.geometry import rotate, rotate_back
-from happo_gpu.sim.base import Scene, Sim
+from happo_gpu.sim.base import ObjectSpec, Rectangle, Scene, Sim
 from happo_gpu.sim.contact import (
     Body,
     Contact,
     ContactLaw,
     Frame,
     circle_box_contact,
+    circle_disc_contact,
     contact_force,
     end_segment_contact,
     flank_corner_contact,
+    nearest_on_axis,
+    not_in,
     support_friction,
 )
 
 GRAVITY = 9.81  # m/s^2
 
 
+def torsion_scale(each: ObjectSpec) -> float:
+    """How much farther out an object rests on the ground than the 1.2 m cuboid of cfg's torsion radius."""
+    cuboid = ObjectSpec((0.6, 0.6, 0.25), each.mass, each.inertia, each.friction)
+    mean = [sum(spec.supports()) / len(spec.supports()) for spec in (each, cuboid)]
+    return mean[0] / mean[1]
+
+
+def _frame_of(part: Rectangle, body: Frame) -> Frame:
+    """World frame of a part; the body's own where it lies in the centre, which costs nothing."""
+    if part.x == part.y == 0.0:
+        return body
+    x, y = rotate(part.x, part.y, body.cos, body.sin)
+    return body._replace(x=body.x + x, y=body.y + y)
+
+
 class PlanarSim(Sim):
-    """N worlds of A robots and one box; see :class:`happo_gpu.sim.base.Sim` for the contract."""
+    """N worlds of A robots and one object; see :class:`happo_gpu.sim.base.Sim` for the contract."""
 
     def __init__(self, scene: Scene, cfg: PlanarConfig, num_envs: int, device: torch.device) -> None:
         if len(scene.objects) != 1:
@@ -58,7 +76,9 @@ class PlanarSim(Sim):
         self._since_command = torch.zeros(1, device=device)  # s; a tensor, so that no substep recompiles
         self._wrench = rows(num_agents, 3)  # (A, 3, N) N, N, N m, world
         self._pairs = list(combinations(range(num_agents), 2))
-        self._stretch_box = rows(num_agents, 4)  # (A, 4, N) m: nose, front, rear, flank
+        touch = scene.objects[0]
+        # (A, C, N) m: nose, front, rear, flank of each rectangle; nose and capsule on a disc
+        self._stretch_box = rows(num_agents, 2 if touch.round else 4 * len(touch.rectangles))
         self._stretch_pair = rows(len(self._pairs), 4)  # (P, 4, N) m: two ends of each robot
 
         self.agent_pose, self.agent_vel = self._robot_pose.permute(2, 0, 1), self._robot_vel.permute(2, 0, 1)
@@ -103,7 +123,7 @@ class PlanarSim(Sim):
             "object_mass": fill([box.mass])[0],
             "object_inertia": fill([box.inertia])[0],
             "object_friction": fill([box.friction])[0],
-            "torsion_radius": fill([cfg.torsion_radius])[0],
+            "torsion_radius": fill([cfg.torsion_radius * torsion_scale(box)])[0],
             "contact_friction": fill([scene.contact_friction * cfg.friction_share])[0],
         }
 
@@ -217,18 +237,42 @@ class PlanarSim(Sim):
 
     def _add_box_contacts(self) -> Tensor:
         """Adds the box's push to every robot's wrench; returns the robots' on the box, (A, 3, N)."""
-        cfg, params = self.cfg, self.params
-        half_x, half_y, _ = self.scene.objects[0].half_extents
-        robot = self._frame(slice(None))  # (A, N)
+        params = self.params
         box = Frame(self._box_pose[0], self._box_pose[1], self._box_heading[0], self._box_heading[1])
-        circle_x, circle_y = self._points(robot, self._circle_x)  # (A, 3, N)
-        circles = circle_box_contact(circle_x, circle_y, self._circle_radius, box, half_x, half_y)
-        flank = flank_corner_contact(robot, cfg.rear, cfg.front, cfg.radius, box, half_x, half_y)
-        contact = Contact(*(torch.cat((c, f.unsqueeze(1)), 1) for c, f in zip(circles, flank)))  # (A, 4, N)
+        contact = self._disc_contacts(box) if self.scene.objects[0].round else self._rectangle_contacts(box)
         box_body = Body(*self._box_pose[:2], *self._box_vel, 1.0 / params["object_mass"], 1.0 / params["object_inertia"])
         on_robot, on_box = self._resolve(contact, self._body(slice(None)), box_body, self._stretch_box)
         self._wrench.add_(on_robot)
         return on_box
+
+    def _rectangle_contacts(self, box: Frame) -> Contact:
+        """Nose, front, rear and flank against each rectangle of the object, (A, 4 * rectangles, N)."""
+        cfg, rectangles = self.cfg, self.scene.objects[0].rectangles
+        robot = self._frame(slice(None))  # (A, N)
+        circle_x, circle_y = self._points(robot, self._circle_x)  # (A, 3, N)
+        frames = [_frame_of(each, box) for each in rectangles]
+        contacts: List[Contact] = []
+        for rectangle, frame in zip(rectangles, frames):
+            size = rectangle.half_x, rectangle.half_y
+            circles = circle_box_contact(circle_x, circle_y, self._circle_radius, frame, *size)
+            flank = flank_corner_contact(robot, cfg.rear, cfg.front, cfg.radius, frame, *size)
+            for other, where in zip(rectangles, frames):
+                if other is not rectangle:
+                    half = 0.5 * circles.depth  # from the middle of the overlap to the surface
+                    surface = circles.point_x + half * circles.normal_x, circles.point_y + half * circles.normal_y
+                    circles = not_in(other, where, circles, *surface)
+                    flank = not_in(other, where, flank, flank.point_x, flank.point_y)
+            contacts += [circles, Contact(*(f.unsqueeze(1) for f in flank))]
+        return Contact(*(torch.cat(fields, 1) for fields in zip(*contacts)))
+
+    def _disc_contacts(self, disc: Frame) -> Contact:
+        """Nose and capsule, each once, against a round object, (A, 2, N)."""
+        cfg, robot, radius = self.cfg, self._frame(slice(None)), self.scene.objects[0].radius
+        nose_x, nose_y = (value.squeeze(1) for value in self._points(robot, self._circle_x[:1]))  # (A, N)
+        axis_x, axis_y = nearest_on_axis(disc.x, disc.y, robot, cfg.rear, cfg.front)
+        nose = circle_disc_contact(nose_x, nose_y, cfg.nose_radius, disc.x, disc.y, radius)
+        body = circle_disc_contact(axis_x, axis_y, cfg.radius, disc.x, disc.y, radius)
+        return Contact(*(torch.stack(fields, 1) for fields in zip(nose, body)))
 
     def _add_pair_contacts(self) -> None:
         """Adds the robots' push on each other, as capsules as long as nose and body, to their wrenches."""

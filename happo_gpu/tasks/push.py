@@ -1,4 +1,4 @@
-"""Go1Push: robots push a box to a goal. MAPush's task, term by term (its cuboid variant).
+"""Go1Push and its family: robots push an object, the box, to a goal. MAPush's task, term by term.
 
 Positions are relative to where the box starts an episode, world axes; ``_b`` is the frame of the
 robot or box named. Shapes: N environments, A agents.
@@ -14,7 +14,7 @@ from torch import Tensor
 from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
-from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
+from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
@@ -25,8 +25,10 @@ TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb
 def scene_of(cfg: PushConfig) -> Scene:
     """The bodies of the task, for any simulator."""
     robots = tuple(RobotSpec(f"robot_{i}", cfg.robot.mass, cfg.robot.inertia) for i in range(cfg.numAgents))
-    box = cfg.object
-    return Scene(robots, (ObjectSpec(box.halfExtents, box.mass, box.inertia, box.friction),), box.contactFriction)
+    each = cfg.object
+    parts = tuple(Rectangle(*part) for part in each.parts)
+    pushed = ObjectSpec(each.halfExtents, each.mass, each.inertia, each.friction, parts, each.round)
+    return Scene(robots, (pushed,), each.contactFriction)
 
 
 def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
@@ -102,12 +104,12 @@ class Go1Push(VecTask):
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
-        self.cfg, self.num_agents = cfg, num_agents
+        self.cfg, self.num_agents, self.scene = cfg, num_agents, scene_of(cfg)
         if env.spawn == "separated" and num_agents * self._minimum_gap() >= 2.0 * math.pi:
             raise ConfigError(f"task.numAgents={num_agents} robots do not fit on a ring of {env.spawnRadius[0]} m; "
                               "raise task.env.spawnRadius")
         half_x, half_y = cfg.object.halfExtents[:2]
-        self._polygon = [(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y)]
+        self._polygon = cfg.object.polygon or Rectangle(0.0, 0.0, half_x, half_y).corners()
         alike = self.action_names()[0]
         self._clip = torch.tensor([command.clip for command in alike], device=device)  # (3,)
         self._scale = torch.tensor([command.scale for command in alike], device=device)  # (3,)
@@ -272,7 +274,7 @@ class Go1Push(VecTask):
 
     def _ring(self) -> float:
         """Smallest spawn radius at which no robot, however turned, reaches the box, m."""
-        return max(self.cfg.env.spawnRadius[0], math.hypot(*self.cfg.object.halfExtents[:2]) + self.cfg.robot.reach)
+        return max(self.cfg.env.spawnRadius[0], self.scene.objects[0].reach + self.cfg.robot.reach)
 
     def _minimum_gap(self) -> float:
         """Angle on that ring between the centres of two robots whose reaches just touch, rad."""

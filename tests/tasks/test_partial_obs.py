@@ -19,8 +19,8 @@ def sizes(*overrides):
 
 def test_sizes_follow_from_what_each_robot_is_blind_to():
     assert sizes() == [10, 8]
-    assert sizes("task.env.blind={agent_0:[partner],agent_1:[goal,box_yaw]}") == [6, 6]
-    assert sizes("task.numAgents=3", "task.env.blind={agent_1:[partner],agent_2:[box_yaw]}") == [14, 6, 12]
+    assert sizes("+task.env.blind.agent_0=[partner]", "task.env.blind.agent_1=[goal,box_yaw]") == [6, 6]
+    assert sizes("task.numAgents=3", "task.env.blind.agent_1=[partner]", "+task.env.blind.agent_2=[box_yaw]") == [14, 6, 12]
     assert sizes("task.env.observation=reference") == [8, 6]
 
 
