@@ -91,6 +91,8 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
         raise ConfigError("sim=mujoco needs the package mujoco; write pip install -e '.[mujoco]'") from error
     if device.type != "cpu":
         raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim_device=cpu rl_device=cpu")
+    if not walks and any(robot.drive != "legs" for robot in scene_of(cfg.task).robots):
+        raise ConfigError(f"sim=mujoco has robots on legs only, and task={cfg.task.name} has others; write sim=planar")
     if walks:
         return Go1Worlds(1, (), 0.6, cfg.sim.legs, num_envs)
     return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device)

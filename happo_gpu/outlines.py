@@ -9,7 +9,7 @@ import numpy as np
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.config.tasks import PushConfig
-from happo_gpu.sim.base import ObjectSpec, Rectangle
+from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec
 from happo_gpu.tasks.push import scene_of
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00") * 5  # Okabe and Ito, for every kind of eye
@@ -21,8 +21,8 @@ class Outlines:
     """Lengths in m; points (P, 2), each body in its own frame."""
 
     num_agents: int
-    robot: np.ndarray
-    nose: np.ndarray  # (1, 2), where a mark says which end is the front
+    robot: np.ndarray  # (A, P, 2)
+    nose: np.ndarray  # (A, 1, 2), where a mark says which end is the front
     box: np.ndarray  # (P, 2), the pushed object
     success: float  # radius of the goal
     around: float  # farthest that a start reaches from the box
@@ -33,11 +33,11 @@ def outlines_of(cfg: Config) -> Outlines:
     task = cfg.task
     if not isinstance(task, PushConfig):
         raise ConfigError(f"task={task.name} has no scene to draw from above; pictures and videos are for task=Go1Push and its family")
-    circles = circles_of(cfg)
-    pushed = scene_of(task).objects[0]
-    nose = np.array([(max(x for x, _ in circles), 0.0)])
-    return Outlines(task.numAgents, hull(circles), nose, outline_of(pushed), task.env.successDistance,
-                    task.env.spawnRadius[1] + task.robot.reach)
+    scene = scene_of(task)
+    robots = [circles_of(cfg, robot) for robot in scene.robots]
+    noses = [[(max(x for x, _ in circles), 0.0)] for circles in robots]
+    return Outlines(task.numAgents, np.stack([hull(circles) for circles in robots]), np.array(noses), outline_of(scene.objects[0]),
+                    task.env.successDistance, task.env.spawnRadius[1] + task.robot.reach)
 
 
 def outline_of(pushed: ObjectSpec) -> np.ndarray:
@@ -65,11 +65,11 @@ def union(rectangles: Sequence[Rectangle]) -> np.ndarray:
     return np.array([(xs[i], ys[j]) for i, j in path])
 
 
-def circles_of(cfg: Config) -> List[Tuple[float, float]]:
+def circles_of(cfg: Config, robot: RobotSpec) -> List[Tuple[float, float]]:
     """(x, radius) of the circles along a robot's heading whose hull is its footprint."""
     sim, reach = cfg.sim, cfg.task.robot.reach
     if isinstance(sim, PlanarConfig):  # what it collides
-        return [(sim.rear, sim.radius), (sim.front, sim.radius), (sim.nose_x, sim.nose_radius)]
+        return sim.drive_of(robot.drive).circles
     return [(-0.6 * reach, 0.4 * reach), (0.6 * reach, 0.4 * reach)]
 
 

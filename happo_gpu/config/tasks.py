@@ -50,6 +50,11 @@ class RobotConfig:
 
 
 @dataclass(frozen=True)
+class OtherRobotConfig(RobotConfig):
+    drive: str = choice("legs", "wheels")
+
+
+@dataclass(frozen=True)
 class ObjectConfig:
     halfExtents: Tuple[float, ...] = positive(3)  # m
     round: bool = field()
@@ -71,6 +76,7 @@ class PushConfig:
     env: PushEnvConfig = field()
     reward: PushRewardConfig = field()
     robot: RobotConfig = field()
+    otherRobots: Dict[str, OtherRobotConfig] = field()  # agent: the robot that it is instead
     object: ObjectConfig = field()
     randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
 
@@ -84,6 +90,7 @@ class PushConfig:
         if self.object.round and self.object.parts:
             raise ConfigError("task.object.round=true with task.object.parts: an object is one or the other; write task.object.parts=[]")
         _check_agents("task.env.blind", env.blind, self.numAgents)
+        _check_agents("task.otherRobots", self.otherRobots, self.numAgents)
         _check_factors(self.randomize)
 
 
@@ -195,6 +202,6 @@ class WalkConfig:
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
-    "Go1Walk": WalkConfig,
+    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

@@ -20,6 +20,7 @@ class RobotSpec:
     name: str
     mass: float  # kg
     inertia: float  # kg m^2 about the vertical axis
+    drive: str = "legs"  # or wheels, which do not go sideways
 
 
 class Rectangle(NamedTuple):

@@ -15,20 +15,25 @@ from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
+from happo_gpu.tasks import push_script
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
 PUSH_SPEED = 0.1  # m/s of the box that earns the push term
+DRIVEN = {"legs": (0, 1, 2), "wheels": (0, 2)}  # which of forward, sideways and turning a robot is commanded
 TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb")
 
 
 def scene_of(cfg: PushConfig) -> Scene:
     """The bodies of the task, for any simulator."""
-    robots = tuple(RobotSpec(f"robot_{i}", cfg.robot.mass, cfg.robot.inertia) for i in range(cfg.numAgents))
+    robots = []
+    for i in range(cfg.numAgents):
+        robot = cfg.otherRobots.get(f"agent_{i}", cfg.robot)
+        robots.append(RobotSpec(f"robot_{i}", robot.mass, robot.inertia, getattr(robot, "drive", "legs")))
     each = cfg.object
     parts = tuple(Rectangle(*part) for part in each.parts)
     pushed = ObjectSpec(each.halfExtents, each.mass, each.inertia, each.friction, parts, each.round)
-    return Scene(robots, (pushed,), each.contactFriction)
+    return Scene(tuple(robots), (pushed,), each.contactFriction)
 
 
 def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
@@ -95,24 +100,28 @@ class Go1Push(VecTask):
     """A robots, one box, one goal; success is the box's centre within successDistance of the goal."""
 
     def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
-        env, num_agents = cfg.env, cfg.numAgents
+        env, num_agents, scene = cfg.env, cfg.numAgents, scene_of(cfg)
+        driven = [DRIVEN[robot.drive] for robot in scene.robots]
         seen = [columns_seen(cfg, i) for i in range(num_agents)]
         super().__init__(
             sim,
-            agents=[AgentSpec(f"agent_{i}", len(columns), box(3)) for i, columns in enumerate(seen)],
+            agents=[AgentSpec(f"agent_{i}", len(columns), box(len(driven[i]))) for i, columns in enumerate(seen)],
             num_envs=num_envs, num_states=6 + 7 * num_agents,
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
-        self.cfg, self.num_agents, self.scene = cfg, num_agents, scene_of(cfg)
+        self.cfg, self.num_agents, self.scene = cfg, num_agents, scene
+        self._reach = max([cfg.robot.reach] + [robot.reach for robot in cfg.otherRobots.values()])  # m
         if env.spawn == "separated" and num_agents * self._minimum_gap() >= 2.0 * math.pi:
             raise ConfigError(f"task.numAgents={num_agents} robots do not fit on a ring of {env.spawnRadius[0]} m; "
                               "raise task.env.spawnRadius")
         half_x, half_y = cfg.object.halfExtents[:2]
         self._polygon = cfg.object.polygon or Rectangle(0.0, 0.0, half_x, half_y).corners()
-        alike = self.action_names()[0]
-        self._clip = torch.tensor([command.clip for command in alike], device=device)  # (3,)
-        self._scale = torch.tensor([command.scale for command in alike], device=device)  # (3,)
+        columns = [command for agent in self.action_names() for command in agent]
+        self._clip = torch.tensor([command.clip for command in columns], device=device)  # (U,)
+        self._scale = torch.tensor([command.scale for command in columns], device=device)  # (U,)
+        self._driven = torch.tensor([3 * i + axis for i, axes in enumerate(driven) for axis in axes], device=device)  # (U,)
+        self._on_wheels = torch.tensor([robot.drive == "wheels" for robot in scene.robots], device=device)  # (A,)
         self.commands = torch.zeros(num_envs, num_agents, 3, device=device)  # m/s, m/s, rad/s, body frame
         self.goal = torch.zeros(num_envs, 2, device=device)  # m
         self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago
@@ -126,7 +135,7 @@ class Go1Push(VecTask):
     # -- hooks -------------------------------------------------------------------------------
 
     def pre_physics_step(self, actions: Tensor) -> None:
-        self.commands.copy_(to_commands(actions.view(self.num_envs, self.num_agents, 3), self._clip, self._scale))
+        self.commands.flatten(1).index_copy_(1, self._driven, to_commands(actions, self._clip, self._scale))
 
     def physics_step(self) -> None:
         self.sim.step(self.commands)
@@ -192,9 +201,18 @@ class Go1Push(VecTask):
 
     def action_names(self) -> List[List[Command]]:
         """Velocities in the robot's own frame."""
-        clip, (limit_x, limit_y, limit_yaw) = self.cfg.env.clipActions, self.cfg.env.commandLimit
-        return [[Command("velocity_x_b", "m/s", clip, limit_x / clip), Command("velocity_y_b", "m/s", clip, limit_y / clip),
-                 Command("yaw_rate", "rad/s", clip, limit_yaw / clip)] for _ in self.agents]
+        clip, limits = self.cfg.env.clipActions, self.cfg.env.commandLimit
+        names = (("velocity_x_b", "m/s"), ("velocity_y_b", "m/s"), ("yaw_rate", "rad/s"))
+        return [[Command(*names[axis], clip, limits[axis] / clip) for axis in DRIVEN[robot.drive]] for robot in self.scene.robots]
+
+    def scripted_actions(self) -> Tensor:
+        """Round the object and push; see push_script. Robots keep half the object's breadth apart."""
+        agents, spec = self.sim.agent_pose, self.scene.objects[0]
+        wish = push_script.wishes(agents, self.sim.object_pose[:, 0], self.goal, spec.reach, spec.half_extents[1])
+        yaw, limit = agents[..., 2], self.cfg.env.commandLimit
+        wheels = self._on_wheels.unsqueeze(-1)
+        commands = torch.where(wheels, push_script.on_wheels(wish, yaw, limit), push_script.on_legs(wish, yaw, limit))
+        return commands.flatten(1).index_select(1, self._driven) / self._scale
 
     def compute_states(self) -> Tensor:
         """Box-relative, x axis towards the goal: the same push looks the same wherever it happens.
@@ -274,11 +292,11 @@ class Go1Push(VecTask):
 
     def _ring(self) -> float:
         """Smallest spawn radius at which no robot, however turned, reaches the box, m."""
-        return max(self.cfg.env.spawnRadius[0], self.scene.objects[0].reach + self.cfg.robot.reach)
+        return max(self.cfg.env.spawnRadius[0], self.scene.objects[0].reach + self._reach)
 
     def _minimum_gap(self) -> float:
         """Angle on that ring between the centres of two robots whose reaches just touch, rad."""
-        return 2.0 * math.asin(min(1.0, self.cfg.robot.reach / self._ring()))
+        return 2.0 * math.asin(min(1.0, self._reach / self._ring()))
 
     def _distances_to_others(self) -> Tensor:
         """(N, A, A-1)"""
