@@ -13,6 +13,7 @@ from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec
 from happo_gpu.tasks.push import scene_of
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00") * 5  # Okabe and Ito, for every kind of eye
+MARK = 0.07  # m from a robot's tip to the mark on it
 GREY, GOLD, DARK_GOLD = "#555555", "#F0C000", "#B08A00"
 
 
@@ -35,7 +36,7 @@ def outlines_of(cfg: Config) -> Outlines:
         raise ConfigError(f"task={task.name} has no scene to draw from above; pictures and videos are for task=Go1Push and its family")
     scene = scene_of(task)
     robots = [circles_of(cfg, robot) for robot in scene.robots]
-    noses = [[(max(x for x, _ in circles), 0.0)] for circles in robots]
+    noses = [[(max(x + radius for x, radius in circles) - MARK, 0.0)] for circles in robots]
     return Outlines(task.numAgents, np.stack([hull(circles) for circles in robots]), np.array(noses), outline_of(scene.objects[0]),
                     task.env.successDistance, task.env.spawnRadius[1] + task.robot.reach)
 

@@ -206,9 +206,10 @@ class Go1Push(VecTask):
         return [[Command(*names[axis], clip, limits[axis] / clip) for axis in DRIVEN[robot.drive]] for robot in self.scene.robots]
 
     def scripted_actions(self) -> Tensor:
-        """Round the object and push; see push_script. Robots keep half the object's breadth apart."""
+        """Round the object and push; see push_script. Robots share the middle half of the object's breadth."""
         agents, spec = self.sim.agent_pose, self.scene.objects[0]
-        wish = push_script.wishes(agents, self.sim.object_pose[:, 0], self.goal, spec.reach, spec.half_extents[1])
+        spacing = spec.half_extents[1] / max(1, self.num_agents - 1)
+        wish = push_script.wishes(agents, self.sim.object_pose[:, 0], self.goal, spec.reach, spacing)
         yaw, limit = agents[..., 2], self.cfg.env.commandLimit
         wheels = self._on_wheels.unsqueeze(-1)
         commands = torch.where(wheels, push_script.on_wheels(wish, yaw, limit), push_script.on_legs(wish, yaw, limit))

@@ -59,3 +59,10 @@ def test_one_scripted_robot_fails_and_two_succeed():
                          "task.env.episodeLength=750", num_envs=13)
         rates[agents] = float(first_episodes(task, actor(task, None))["success"].mean())
     assert rates[1] == 0.0 and rates[2] >= 0.9
+
+
+@pytest.mark.parametrize("name", ["Go1PushTee", "Go1PushCylinder"])
+def test_the_script_pushes_other_objects_home_too(name):
+    torch.manual_seed(7)
+    task = make_task(f"task={name}", "task.env.controlFrequencyInv=10", num_envs=5)
+    assert float(first_episodes(task, actor(task, None))["success"].mean()) >= 0.8
