@@ -51,18 +51,12 @@ def test_the_load_is_beyond_one_robots_traction_anywhere_on_the_cuboid_and_withi
     assert at_a_corner.max() < 1.0 and 2.0 * one > friction.max()  # inside the limit surface: it sticks
 
 
-def test_one_scripted_robot_fails_and_two_succeed():
-    rates = {}
-    for agents in (1, 2):
-        torch.manual_seed(7)
-        task = make_task("task=Go1PushHeavy", f"task.numAgents={agents}", "task.env.controlFrequencyInv=10",
-                         "task.env.episodeLength=750", num_envs=13)
-        rates[agents] = float(first_episodes(task, actor(task, None))["success"].mean())
-    assert rates[1] == 0.0 and rates[2] >= 0.9
-
-
-@pytest.mark.parametrize("name", ["Go1PushTee", "Go1PushCylinder"])
-def test_the_script_pushes_other_objects_home_too(name):
-    torch.manual_seed(7)
-    task = make_task(f"task={name}", "task.env.controlFrequencyInv=10", num_envs=5)
-    assert float(first_episodes(task, actor(task, None))["success"].mean()) >= 0.8
+@pytest.mark.parametrize("agents, steps", [(1, 500), (2, 1000)])
+def test_one_scripted_robot_does_not_move_it_and_two_bring_it_home(agents, steps):
+    task = make_task("task=Go1PushHeavy", f"task.numAgents={agents}", "task.env.controlFrequencyInv=10",
+                     f"task.env.episodeLength={steps}", num_envs=7)
+    result = first_episodes(task, actor(task, None))
+    if agents == 1:
+        assert not result["success"].any() and result["final_distance"].min() > 1.45  # goals are 1.5 m away and more
+    else:
+        assert result["success"].mean() >= 0.8
