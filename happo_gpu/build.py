@@ -27,7 +27,6 @@ from happo_gpu.tracking import WandbRun
 from happo_gpu.trainer import Camera, Trainer
 
 _RANK_STRIDE = 1_000_003  # between the seeds of processes: runs with neighbouring seeds share none
-TASKS = {"Go1Push": Go1Push}
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
 
 
@@ -77,7 +76,7 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
         raise ConfigError(f"task.randomize.{unknown[0]} is no parameter of sim={cfg.sim.name}; known: {', '.join(sorted(sim.params))}")
     if isinstance(cfg.task, WalkConfig):
         return Go1Walk(sim, cfg.task, num_envs, device)
-    task = TASKS[cfg.task.name](sim, cfg.task, num_envs, device)
+    task = Go1Push(sim, cfg.task, num_envs, device)
     if mode == "compile" and isinstance(sim, PlanarSim):
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
         accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg))
@@ -97,8 +96,10 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
         raise ConfigError("sim=mujoco needs the package mujoco; write pip install -e '.[mujoco]'") from error
     if device.type != "cpu":
         raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim_device=cpu rl_device=cpu")
+    if not walks and any(robot.drive != "legs" for robot in scene_of(cfg.task).robots):
+        raise ConfigError(f"sim=mujoco has robots on legs only, and task={cfg.task.name} has others; write sim=planar")
     if walks:
-        return Go1Worlds(1, objects_of(cfg.task), cfg.task.object.contactFriction, cfg.sim.legs, num_envs)
+        return Go1Worlds(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs)
     return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device)
 
 

@@ -82,10 +82,10 @@ def draw_push(axes, push: Push, outlines: Outlines) -> None:
         shade, t = 0.25 + 0.75 * part, round(part * (len(push.box) - 1))
         box = placed(outlines.box, push.box[t])
         axes.add_patch(plt.Polygon(box, fc=(0, 0, 0, 0.1 * shade), ec=(0.2, 0.2, 0.2, shade), lw=1))
-        for pose, colour in zip(push.robots[t], COLOURS):
-            robot = placed(outlines.robot, pose)
+        for pose, colour, shape, nose in zip(push.robots[t], COLOURS, outlines.robot, outlines.nose):
+            robot = placed(shape, pose)
             axes.add_patch(plt.Polygon(robot, fc=colour, ec=colour, alpha=0.8 * shade, lw=0.8, zorder=3))
-            axes.plot(*placed(outlines.nose, pose).T, "o", color="white", mec="none", ms=2.6, zorder=3)
+            axes.plot(*placed(nose, pose).T, "o", color="white", mec="none", ms=2.6, zorder=3)
     for track, colour in zip(push.robots.swapaxes(0, 1), COLOURS):
         axes.plot(track[:, 0], track[:, 1], color=colour, lw=1, zorder=2)
     axes.plot(push.box[:, 0], push.box[:, 1], "o-", color="black", lw=1.6, ms=4, markevery=[-1], zorder=4)

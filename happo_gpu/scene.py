@@ -113,10 +113,13 @@ def moved(surface: Surface, position: np.ndarray, quaternion: np.ndarray) -> Sur
 
 def planar_stage(task, outlines: Outlines, half_height: float) -> Stage:
     sim, agents = task.sim, outlines.num_agents
-    body = prism(outlines.robot, BELLY, BACK, BEVEL)
-    nose = moved(capsule(NOSE_RADIUS, 0.0), np.array((outlines.nose[0, 0], 0.0, BACK)), np.array((1.0, 0.0, 0.0, 0.0)))
-    parts = [Part(i, body, COLOURS[i]) for i in range(agents)] + [Part(i, nose, WHITE) for i in range(agents)]
-    parts.append(Part(agents, prism(outlines.box, 0.0, 2.0 * half_height), BOX_COLOUR))
+    parts = [Part(i, prism(outlines.robot[i], BELLY, BACK, BEVEL), COLOURS[i]) for i in range(agents)]
+    for i in range(agents):
+        nose = moved(capsule(NOSE_RADIUS, 0.0), np.array((outlines.nose[i, 0, 0], 0.0, BACK)), np.array((1.0, 0.0, 0.0, 0.0)))
+        parts.append(Part(i, nose, WHITE))
+    pushed = sim.scene.objects[0]
+    convex = [outlines.box] if pushed.round else [np.array(each.corners()) for each in pushed.rectangles]
+    parts += [Part(agents, prism(outline, 0.0, 2.0 * half_height), BOX_COLOUR) for outline in convex]
     bodies = [f"robot_{i}" for i in range(agents)] + ["box"]
     return Stage(bodies, parts, lambda n: lying(np.concatenate((sim.agent_pose[n].numpy(), sim.object_pose[n].numpy()))))
 

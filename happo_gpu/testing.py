@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-import torch
-
 from happo_gpu import build, checkpoint, evaluate, evaluations
 from happo_gpu.baselines import baseline
 from happo_gpu.config import Config, ConfigError

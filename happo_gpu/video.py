@@ -158,8 +158,8 @@ def draw_tile(canvas: Canvas, view: View, outlines: Outlines, shown: Arrays, sta
     canvas.line(view(box_path), "#000000", 1.6 * fine)
     canvas.polygon(view(boxes[-1, :2] + circle(0.05)), "#000000", "#000000", 0.5)
     for i in range(outlines.num_agents):
-        canvas.polygon(view(placed(outlines.robot, robots[-1, i])), COLOURS[i], COLOURS[i], 0.5)
-        canvas.polygon(view(placed(outlines.nose, robots[-1, i]) + circle(0.055)), "#FFFFFF", "#FFFFFF", 0.5)
+        canvas.polygon(view(placed(outlines.robot[i], robots[-1, i])), COLOURS[i], COLOURS[i], 0.5)
+        canvas.polygon(view(placed(outlines.nose[i], robots[-1, i]) + circle(0.055)), "#FFFFFF", "#FFFFFF", 0.5)
     canvas.polygon(view(goal + star(0.17)), GOLD, "#000000", 0.8 * fine)
 
 

@@ -25,7 +25,7 @@ from happo_gpu.config import ConfigError
 from happo_gpu.config.schema import between
 from happo_gpu.outlines import GOLD, Outlines, outlines_of
 from happo_gpu.playback import Controls, Player
-from happo_gpu.scene import Moment, Stage, moment_of, prism, stage_of, turned
+from happo_gpu.scene import Moment, Stage, moment_of, stage_of, turned
 
 LOOPBACK = ("127.0.0.1", "localhost")
 CAMERA, LOOK_AT, FIELD_OF_VIEW = (0.0, -5.0, 5.0), (0.5, -0.1, 0.0), 0.8  # m, m, rad

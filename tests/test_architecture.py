@@ -20,7 +20,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE | {"distributed"}), ("evaluate", BASE),
     ("console", BASE), ("dashboard", BASE | {"console"}), ("tracking", BASE | {"log"}),
-    ("recording", BASE), ("outlines", BASE), ("scene", BASE | {"outlines"}), ("playback", BASE | {"evaluate", "recording"}),
+    ("recording", BASE), ("outlines", BASE | {"sim.base", "tasks.push"}), ("scene", BASE | {"outlines"}), ("playback", BASE | {"evaluate", "recording"}),
     ("baselines", BASE), ("evaluations", BASE | {"evaluate"}),
     ("trainer", BASE | {"distributed", "checkpoint", "evaluate", "log", "data", "recording"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),

@@ -214,6 +214,38 @@ def test_equal_random_factors_and_none_at_all_are_allowed(raw):
     assert parse(raw).task.randomize == {}
 
 
+def test_an_agent_can_be_blind_to_known_inputs_only_and_must_exist(raw):
+    raw["task"]["env"]["blind"] = {"agent_1": ["gaol"]}
+    assert refusal(raw) == "task.env.blind.agent_1='gaol' is not known; write one of: goal, box_yaw, partner"
+    raw["task"]["env"]["blind"] = {"agent_2": ["goal"]}
+    assert refusal(raw) == "task.env.blind.agent_2: the task has no such agent; write one of: agent_0, agent_1"
+    raw["task"]["env"]["blind"] = {"agent_1": ["goal"]}
+    assert parse(raw).task.env.blind == {"agent_1": ("goal",)}
+
+
+@pytest.mark.parametrize("parts, message", [
+    ([[0.0, 0.0, 0.5]], "task.object.parts=[0.0, 0.0, 0.5]: 4 numbers are needed"),
+    ([0.5, 0.5], "task.object.parts=0.5 must be a list, e.g. task.object.parts=[1,2]"),
+    (0.5, "task.object.parts=0.5 must be a list of lists, e.g. task.object.parts=[[1,2]]"),
+])
+def test_parts_of_an_object_are_lists_of_four_numbers(raw, parts, message):
+    raw["task"]["object"]["parts"] = parts
+    assert refusal(raw) == message
+
+
+def test_a_round_object_has_no_parts(raw):
+    raw["task"]["object"].update(parts=[[0, 0, 0.5, 0.5]], round=True)
+    assert refusal(raw).endswith("write task.object.parts=[]")
+
+
+def test_another_robot_must_be_an_agent_of_the_task_and_on_legs_or_wheels(raw):
+    other = {"drive": "wheels", "mass": 5, "inertia": 0.1, "reach": 0.2}
+    raw["task"]["otherRobots"] = {"agent_2": other}
+    assert refusal(raw) == "task.otherRobots.agent_2: the task has no such agent; write one of: agent_0, agent_1"
+    raw["task"]["otherRobots"] = {"agent_1": {**other, "drive": "wings"}}
+    assert refusal(raw) == "task.otherRobots.agent_1.drive='wings' is not known; write one of: legs, wheels"
+
+
 def test_shared_actor_with_compounding_factor_is_refused(raw):
     raw["algo"]["model"]["share_param"], raw["algo"]["compound_factor"] = True, True
     assert "write algo=MAPPO to share one" in refusal(raw)

@@ -47,8 +47,8 @@ def run_dir(tmp_path_factory):
 def test_surfaces_are_closed_and_face_outward():
     square = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (0.5, 0.7)
     assert volume(scene.prism(square, 0.2, 1.3)) == pytest.approx(1.0 * 1.4 * 1.1)
-    assert volume(scene.prism(SHAPES.robot, 0.06, 0.32)) == pytest.approx(0.26 * area(SHAPES.robot))
-    assert 0.8 < volume(scene.prism(SHAPES.robot, 0.06, 0.32, 0.03)) / (0.26 * area(SHAPES.robot)) < 1.0
+    assert volume(scene.prism(SHAPES.robot[0], 0.06, 0.32)) == pytest.approx(0.26 * area(SHAPES.robot[0]))
+    assert 0.8 < volume(scene.prism(SHAPES.robot[0], 0.06, 0.32, 0.03)) / (0.26 * area(SHAPES.robot[0])) < 1.0
     ball, rod = scene.capsule(0.3, 0.0, 96), scene.capsule(0.3, 0.5, 96)
     assert volume(ball) == pytest.approx(4 / 3 * np.pi * 0.3**3, rel=0.02)
     assert volume(rod) - volume(ball) == pytest.approx(np.pi * 0.3**2 * 1.0, rel=0.02)

@@ -28,6 +28,11 @@ def non_negative(size: int = 0) -> Any:
     return limit(low=0.0, size=size)
 
 
+def rows(size: int) -> Any:
+    """A list, maybe empty, of lists of ``size`` numbers."""
+    return field(metadata={"size": size, "empty": True})
+
+
 def between(low: float, high: float) -> Any:
     return limit(low=low, high=high)
 
@@ -103,9 +108,10 @@ def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any
     if origin is Union:
         return "" if value == "" else _convert(value, int, path, limits)
     if origin is tuple:
-        if not isinstance(value, (list, tuple)) or not value:
-            raise ConfigError(f"{path}={value!r} must be a list, e.g. {path}=[1,2]")
-        if limits.get("size") and len(value) != limits["size"]:
+        nested = typing.get_origin(args[0]) is tuple
+        if not isinstance(value, (list, tuple)) or not (value or nested and limits.get("empty")):
+            raise ConfigError(f"{path}={value!r} must be a list{' of lists' * nested}, e.g. {path}={'[[1,2]]' if nested else '[1,2]'}")
+        if limits.get("size") and not nested and len(value) != limits["size"]:
             raise ConfigError(f"{path}={list(value)}: {limits['size']} numbers are needed")
         return tuple(_convert(item, args[0], path, limits) for item in value)
     if origin is dict:

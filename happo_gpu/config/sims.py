@@ -2,18 +2,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Tuple, Union
+from typing import Dict, List, Tuple, Union
 
 from happo_gpu.config.schema import between, limit, non_negative, positive
 
 
 @dataclass(frozen=True)
-class PlanarConfig:
-    """cfg/sim/planar.yaml."""
+class DriveConfig:
+    """How a robot follows velocity commands, and its footprint."""
 
-    name: str = field()
-    dt: float = between(1e-4, 0.02)  # s
-    substeps: int = between(1, 100)  # physics steps per control period
     gain: float = positive()
     stiffness: Tuple[float, ...] = positive(3)  # N s/m, N s/m, N m s
     force_limit: Tuple[float, ...] = positive(2)  # N
@@ -27,16 +24,39 @@ class PlanarConfig:
     ripple: Tuple[float, ...] = non_negative(3)  # m/s, m/s, rad/s
     ripple_frequency: float = positive()  # Hz
     nose_x: float = field()  # m
-    nose_radius: float = positive()  # m
+    nose_radius: float = non_negative()  # m; 0: no nose
     front: float = field()  # m
     rear: float = field()  # m
     radius: float = positive()  # m
+
+    @property
+    def circles(self) -> List[Tuple[float, float]]:
+        """(x, radius) of rear, front and, if there is one, nose: m along the heading."""
+        return [(self.rear, self.radius), (self.front, self.radius)] + [(self.nose_x, self.nose_radius)] * (self.nose_radius > 0.0)
+
+    @property
+    def tip(self) -> float:
+        """m along the heading to which nose or body reach."""
+        return max(x + radius for x, radius in self.circles)
+
+
+@dataclass(frozen=True)
+class PlanarConfig(DriveConfig):
+    """cfg/sim/planar.yaml: the drive of robots on legs, that of robots on wheels, and the physics."""
+
+    name: str = field()
+    dt: float = between(1e-4, 0.02)  # s
+    substeps: int = between(1, 100)  # physics steps per control period
+    wheels: DriveConfig = field()
     torsion_radius: float = positive()  # m
     friction_share: float = between(0.0, 1.0)
     contact_stiffness: float = positive()  # N/m
     contact_damping: float = non_negative()  # N s/m
     tangent_damping: float = non_negative()  # N s/m
     mass_split: float = limit(low=1.0)
+
+    def drive_of(self, kind: str) -> DriveConfig:
+        return {"legs": self, "wheels": self.wheels}[kind]
 
 
 @dataclass(frozen=True)

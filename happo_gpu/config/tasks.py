@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Tuple, Union
+from typing import Dict, Iterable, Tuple, Union
 
-from happo_gpu.config.schema import ConfigError, between, choice, limit, non_negative, positive
+from happo_gpu.config.schema import ConfigError, between, choice, limit, non_negative, positive, rows
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class PushEnvConfig:
     successDistance: float = positive()  # m
     collisionDistance: float = non_negative()  # m
     collaborationDistance: float = positive()  # m
+    blind: Dict[str, Tuple[str, ...]] = limit(choices=("goal", "box_yaw", "partner"))  # agent: what it does not see
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,16 @@ class RobotConfig:
 
 
 @dataclass(frozen=True)
+class OtherRobotConfig(RobotConfig):
+    drive: str = choice("legs", "wheels")
+
+
+@dataclass(frozen=True)
 class ObjectConfig:
     halfExtents: Tuple[float, ...] = positive(3)  # m
+    round: bool = field()
+    parts: Tuple[Tuple[float, ...], ...] = rows(4)  # m
+    polygon: Tuple[Tuple[float, ...], ...] = rows(2)  # m
     symmetry: int = limit(low=1)
     mass: float = positive()  # kg
     inertia: float = positive()  # kg m^2
@@ -60,13 +69,14 @@ class ObjectConfig:
 
 @dataclass(frozen=True)
 class PushConfig:
-    """cfg/task/Go1Push.yaml."""
+    """cfg/task/Go1Push.yaml and the tasks that change its numbers."""
 
     name: str = field()
     numAgents: int = between(1, 8)
     env: PushEnvConfig = field()
     reward: PushRewardConfig = field()
     robot: RobotConfig = field()
+    otherRobots: Dict[str, OtherRobotConfig] = field()  # agent: the robot that it is instead
     object: ObjectConfig = field()
     randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
 
@@ -77,7 +87,18 @@ class PushConfig:
                 f"task.env.episodeLength={env.episodeLength} is no multiple of "
                 f"task.env.controlFrequencyInv={env.controlFrequencyInv}: episodes end with a decision"
             )
+        if self.object.round and self.object.parts:
+            raise ConfigError("task.object.round=true with task.object.parts: an object is one or the other; write task.object.parts=[]")
+        _check_agents("task.env.blind", env.blind, self.numAgents)
+        _check_agents("task.otherRobots", self.otherRobots, self.numAgents)
         _check_factors(self.randomize)
+
+
+def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:
+    agents = [f"agent_{i}" for i in range(num_agents)]
+    for name in named:
+        if name not in agents:
+            raise ConfigError(f"{path}.{name}: the task has no such agent; write one of: {', '.join(agents)}")
 
 
 def _check_factors(randomize: Dict[str, Tuple[float, ...]]) -> None:
@@ -171,6 +192,11 @@ class LoadConfig:
     gap: Tuple[float, ...] = non_negative(2)  # m
     aside: float = non_negative()  # m
     robotReach: Tuple[float, ...] = positive(2)  # m
+    halfExtents: Tuple[float, ...] = positive(3)  # m
+    mass: float = positive()  # kg
+    inertia: float = positive()  # kg m^2
+    friction: float = positive()
+    contactFriction: float = non_negative()
 
 
 @dataclass(frozen=True)
@@ -180,7 +206,6 @@ class WalkConfig:
     name: str = field()
     env: WalkEnvConfig = field()
     load: LoadConfig = field()
-    object: ObjectConfig = field()
     gait: GaitConfig = field()
     reward: WalkRewardConfig = field()
     noise: NoiseConfig = field()
@@ -192,5 +217,7 @@ class WalkConfig:
 
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
-    "Go1Push": PushConfig, "Go1Walk": WalkConfig, "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
+    "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
+    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1Walk": WalkConfig,
+    "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

@@ -5,8 +5,9 @@ a CUDA graph may remember their addresses.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Dict, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -19,16 +20,64 @@ class RobotSpec:
     name: str
     mass: float  # kg
     inertia: float  # kg m^2 about the vertical axis
+    drive: str = "legs"  # or wheels, which do not go sideways
+
+
+class Rectangle(NamedTuple):
+    """Part of an object seen from above, in the object's frame."""
+
+    x: float  # m, its centre
+    y: float
+    half_x: float
+    half_y: float
+
+    def corners(self) -> List[Tuple[float, float]]:
+        """Counter-clockwise."""
+        signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        return [(self.x + across * self.half_x, self.y + along * self.half_y) for across, along in signs]
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether a point lies in it or on its edge."""
+        return abs(x - self.x) < self.half_x + 1e-5 and abs(y - self.y) < self.half_y + 1e-5
 
 
 @dataclass(frozen=True)
 class ObjectSpec:
-    """A pushed box; ``friction`` is between box and ground."""
+    """A pushed object whose frame lies in its centre of mass; ``friction`` is between object and ground.
+
+    A cuboid of ``half_extents``; with ``parts`` a union of upright cuboids as high, which may touch but not
+    overlap; if ``round`` an upright cylinder of radius half_extents[0].
+    """
 
     half_extents: Tuple[float, float, float]  # m
     mass: float  # kg
     inertia: float  # kg m^2 about the vertical axis
     friction: float
+    parts: Tuple[Rectangle, ...] = ()
+    round: bool = False
+
+    @property
+    def radius(self) -> float:
+        """m, of a round object."""
+        return self.half_extents[0]
+
+    @property
+    def rectangles(self) -> Tuple[Rectangle, ...]:
+        """All of an object that is not round."""
+        return self.parts or (Rectangle(0.0, 0.0, *self.half_extents[:2]),)
+
+    def supports(self) -> List[float]:
+        """Distances of the points on which a rigid object rests, m: its corners, except where parts meet; or its rim."""
+        if self.round:
+            return [self.radius]
+        rectangles = self.rectangles
+        return [math.hypot(*corner) for each in rectangles for corner in each.corners()
+                if not any(other.holds(*corner) for other in rectangles if other is not each)]
+
+    @property
+    def reach(self) -> float:
+        """m from the centre to the farthest point."""
+        return max(self.supports())
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ light body creep under a load that friction should hold.
 """
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Tuple, Union
 
 import torch
 from torch import Tensor
 
 from happo_gpu.geometry import box_distance, rotate, rotate_back
+from happo_gpu.sim.base import Rectangle
 
 
 class Contact(NamedTuple):
@@ -56,8 +57,11 @@ class Frame(NamedTuple):
     sin: Tensor
 
 
+Length = Union[float, Tensor]  # m; a tensor where robots differ
+
+
 def circle_box_contact(
-    x: Tensor, y: Tensor, radius: float, box: Frame, half_x: float, half_y: float
+    x: Tensor, y: Tensor, radius: Length, box: Frame, half_x: float, half_y: float
 ) -> Contact:
     """A circle at world (x, y) against a rectangle."""
     x_b, y_b = rotate_back(x - box.x, y - box.y, box.cos, box.sin)
@@ -69,7 +73,7 @@ def circle_box_contact(
 
 
 def flank_corner_contact(
-    robot: Frame, rear: float, front: float, radius: float, box: Frame, half_x: float, half_y: float
+    robot: Frame, rear: Length, front: Length, radius: Length, box: Frame, half_x: float, half_y: float
 ) -> Contact:
     """The rectangle's nearest corner against the straight flank of a robot.
 
@@ -93,22 +97,42 @@ def flank_corner_contact(
     return Contact(corner_x, corner_y, side * robot.sin, -side * robot.cos, depth)
 
 
-def end_segment_contact(
-    x: Tensor, y: Tensor, robot: Frame, rear: float, front: float, radius: float
-) -> Contact:
-    """A circle at world (x, y), one capsule's end, against another capsule's axis.
+def not_in(part: Rectangle, frame: Frame, contact: Contact, surface_x: Tensor, surface_y: Tensor) -> Contact:
+    """Drops contacts whose point on the surface lies in or on another part of the object: that part holds it."""
+    x_b, y_b = rotate_back(surface_x - frame.x, surface_y - frame.y, frame.cos, frame.sin)
+    outside = box_distance(x_b, y_b, part.half_x, part.half_y)[0] > 1e-5
+    return contact._replace(depth=torch.where(outside, contact.depth, -1.0))
 
-    Both capsules have the same radius; the normal points from the capsule to the circle.
-    """
+
+def circle_disc_contact(x: Tensor, y: Tensor, radius: Length, disc_x: Tensor, disc_y: Tensor, disc_radius: float) -> Contact:
+    """A circle at world (x, y) against another one; the normal points from the second to the first."""
+    dx, dy = x - disc_x, y - disc_y
+    distance = torch.sqrt(dx * dx + dy * dy).clamp(min=1e-6)
+    normal_x, normal_y = dx / distance, dy / distance
+    depth = radius + disc_radius - distance
+    reach = disc_radius - 0.5 * depth
+    return Contact(disc_x + reach * normal_x, disc_y + reach * normal_y, normal_x, normal_y, depth)
+
+
+def nearest_on_axis(x: Tensor, y: Tensor, robot: Frame, rear: Length, front: Length) -> Tuple[Tensor, Tensor]:
+    """The point of a capsule's axis, world, that is nearest to (x, y)."""
+    along = (robot.cos * (x - robot.x) + robot.sin * (y - robot.y)).clamp(rear, front)
+    return robot.x + along * robot.cos, robot.y + along * robot.sin
+
+
+def end_segment_contact(
+    x: Tensor, y: Tensor, end_radius: float, robot: Frame, rear: float, front: float, radius: float
+) -> Contact:
+    """A circle at world (x, y), one capsule's end, against another capsule's axis; the normal points from capsule to circle."""
     dx, dy = x - robot.x, y - robot.y
     along = (robot.cos * dx + robot.sin * dy).clamp(rear, front)
     dx, dy = dx - along * robot.cos, dy - along * robot.sin
     distance = torch.sqrt(dx * dx + dy * dy).clamp(min=1e-6)
     normal_x, normal_y = dx / distance, dy / distance
-    return Contact(
-        x - 0.5 * distance * normal_x, y - 0.5 * distance * normal_y,
-        normal_x, normal_y, 2.0 * radius - distance,
-    )
+    middle = 0.5 * distance  # of the overlap, from the circle's centre
+    if end_radius != radius:
+        middle = middle + 0.5 * (end_radius - radius)
+    return Contact(x - middle * normal_x, y - middle * normal_y, normal_x, normal_y, end_radius + radius - distance)
 
 
 def contact_force(

@@ -82,16 +82,24 @@ def build(num_robots: int, motors: Motors, dt: float, objects: Sequence[ObjectSp
 
 
 def _add_object(spec: mujoco.MjSpec, name: str, each: ObjectSpec, robots: int, contact_friction: float) -> None:
-    """A cuboid whose friction with the floor differs from that with robots: two geoms in one place."""
+    """An object whose friction with the floor differs from that with robots: two geoms in one place for each part."""
     x, y, z = each.half_extents
     body = spec.worldbody.add_body(name=name, pos=[0, 0, z])
     body.add_freejoint(name=name)
     body.mass, body.explicitinertial = each.mass, True
     tipping = each.mass / 3.0 * max(y * y + z * z, x * x + z * z)
     body.inertia = [tipping, tipping, each.inertia]
-    shape = dict(type=mujoco.mjtGeom.mjGEOM_BOX, size=[x, y, z], rgba=[0.85, 0.6, 0.25, 1.0])
-    body.add_geom(name=name + "_ground", contype=GROUNDED, conaffinity=FLOOR, friction=[each.friction, 0.005, 0.0001], **shape)
-    body.add_geom(name=name, contype=PUSHED, conaffinity=robots, friction=[contact_friction, 0.005, 0.0001], **shape)
+    shapes = [dict(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[each.radius, z, 0])] if each.round else [
+        dict(type=mujoco.mjtGeom.mjGEOM_BOX, size=[part.half_x, part.half_y, z], pos=[part.x, part.y, 0]) for part in each.rectangles]
+    colour, rest = [0.85, 0.6, 0.25, 1.0], [0.005, 0.0001]
+    for end, shape in zip(endings(each), shapes):
+        body.add_geom(name=f"{name}_ground{end}", contype=GROUNDED, conaffinity=FLOOR, friction=[each.friction, *rest], rgba=colour, **shape)
+        body.add_geom(name=name + end, contype=PUSHED, conaffinity=robots, friction=[contact_friction, *rest], rgba=colour, **shape)
+
+
+def endings(each: ObjectSpec) -> List[str]:
+    """What the names of an object's geoms end in, one for each of its parts; the first has the object's own name."""
+    return [f"_{i}" if i else "" for i in range(1 if each.round else len(each.rectangles))]
 
 
 # -- one robot --------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Go1Worlds(LeggedSim):
         self._trunks = [model.body(f"robot_{i}").id for i in range(self.num_robots)]
         self._feet = [model.geom(f"robot_{i}_{leg}_foot").id for i in range(self.num_robots) for leg in go1.LEGS]
         self._boxes = [model.body(f"object_{i}").id for i in range(self.num_objects)]
-        self._soles = [model.geom(f"object_{i}_ground").id for i in range(self.num_objects)]
+        self._soles = [model.geom(f"object_{i}_ground{end}").id for i, each in enumerate(self.objects) for end in go1.endings(each)]
 
         def fill(value: float) -> Tensor:
             return torch.full((n,), float(value))

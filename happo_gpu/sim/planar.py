@@ -18,26 +18,51 @@ from typing import Callable, Dict, List, Tuple
 import torch
 from torch import Tensor
 
-from happo_gpu.config.sims import PlanarConfig
+from happo_gpu.config.sims import DriveConfig, PlanarConfig
 from happo_gpu.geometry import rotate, rotate_back
-from happo_gpu.sim.base import Scene, Sim
+from happo_gpu.sim.base import ObjectSpec, Rectangle, Scene, Sim
 from happo_gpu.sim.contact import (
     Body,
     Contact,
     ContactLaw,
     Frame,
+    Length,
     circle_box_contact,
+    circle_disc_contact,
     contact_force,
     end_segment_contact,
     flank_corner_contact,
+    nearest_on_axis,
+    not_in,
     support_friction,
 )
 
 GRAVITY = 9.81  # m/s^2
 
 
+def three_circles(drive: DriveConfig) -> List[Tuple[float, float]]:
+    """(x, radius) of nose, front and rear. A nose that a robot lacks has a radius below zero: it touches nothing."""
+    rear, front, *nose = drive.circles
+    return [*(nose or [(0.0, -1.0)]), front, rear]
+
+
+def torsion_scale(each: ObjectSpec) -> float:
+    """How much farther out an object rests on the ground than the 1.2 m cuboid of cfg's torsion radius."""
+    cuboid = ObjectSpec((0.6, 0.6, 0.25), each.mass, each.inertia, each.friction)
+    mean = [sum(spec.supports()) / len(spec.supports()) for spec in (each, cuboid)]
+    return mean[0] / mean[1]
+
+
+def _frame_of(part: Rectangle, body: Frame) -> Frame:
+    """World frame of a part; the body's own where it lies in the centre, which costs nothing."""
+    if part.x == part.y == 0.0:
+        return body
+    x, y = rotate(part.x, part.y, body.cos, body.sin)
+    return body._replace(x=body.x + x, y=body.y + y)
+
+
 class PlanarSim(Sim):
-    """N worlds of A robots and one box; see :class:`happo_gpu.sim.base.Sim` for the contract."""
+    """N worlds of A robots and one object; see :class:`happo_gpu.sim.base.Sim` for the contract."""
 
     def __init__(self, scene: Scene, cfg: PlanarConfig, num_envs: int, device: torch.device) -> None:
         if len(scene.objects) != 1:
@@ -58,53 +83,72 @@ class PlanarSim(Sim):
         self._since_command = torch.zeros(1, device=device)  # s; a tensor, so that no substep recompiles
         self._wrench = rows(num_agents, 3)  # (A, 3, N) N, N, N m, world
         self._pairs = list(combinations(range(num_agents), 2))
-        self._stretch_box = rows(num_agents, 4)  # (A, 4, N) m: nose, front, rear, flank
+        touch = scene.objects[0]
+        # (A, C, N) m: nose, front, rear, flank of each rectangle; nose and capsule on a disc
+        self._stretch_box = rows(num_agents, 2 if touch.round else 4 * len(touch.rectangles))
         self._stretch_pair = rows(len(self._pairs), 4)  # (P, 4, N) m: two ends of each robot
 
         self.agent_pose, self.agent_vel = self._robot_pose.permute(2, 0, 1), self._robot_vel.permute(2, 0, 1)
         self.object_pose = self._box_pose.unsqueeze(0).permute(2, 0, 1)
         self.object_vel = self._box_vel.unsqueeze(0).permute(2, 0, 1)
         self.fallen = torch.zeros(n, num_agents, dtype=torch.bool, device=device)
+        drives = self._drives = [cfg.drive_of(robot.drive) for robot in scene.robots]
         self.nominal = self._nominal_params()
         self.params = {name: value.clone() for name, value in self.nominal.items()}
+        alike = drives[:1] if all(drive == drives[0] for drive in drives) else drives
 
-        def axes(values) -> Tensor:
-            return torch.tensor(list(values), device=device).view(1, 3, 1)
+        def axes(rows) -> Tensor:  # (1 or A, 3, 1)
+            return torch.tensor([list(values) for values in rows], device=device).unsqueeze(-1)
 
-        self._lag = axes([1.0 - math.exp(-self.dt / tau) for tau in cfg.model_time])
-        self._trim_limit, self._ripple = axes(cfg.trim_limit), axes(cfg.ripple)
+        def length(values: List[float]) -> Length:  # a number, which compilers fold, or (A, 1) where robots differ
+            return values[0] if len(values) == 1 else torch.tensor(values, device=device).unsqueeze(-1)
 
-        self._circle_x = torch.tensor([[cfg.nose_x], [cfg.front], [cfg.rear]], device=device)  # (3, 1) m
-        self._circle_radius = torch.tensor([[cfg.nose_radius], [cfg.radius], [cfg.radius]], device=device)
-        self._capsule_ends = (cfg.nose_x + cfg.nose_radius - cfg.radius, cfg.rear)  # m, robot against robot
-        self._end_x = torch.tensor([[end] for end in self._capsule_ends], device=device)  # (2, 1)
+        self._lag = axes([[1.0 - math.exp(-self.dt / tau) for tau in drive.model_time] for drive in alike])
+        self._trim_limit, self._ripple = axes([d.trim_limit for d in alike]), axes([d.ripple for d in alike])
+        self._ripple_frequency = length([drive.ripple_frequency for drive in alike])
+        self._dead_zone, self._dead_zone_width = (length([getattr(drive, name) for drive in alike])
+                                                  for name in ("dead_zone", "dead_zone_width"))
+        gains = [drive.trim_rate * self.dt for drive in alike]
+        self._trim_gain = gains[0] if len(gains) == 1 else torch.tensor(gains, device=device).view(-1, 1, 1)
+        self._trims, self._has_dead_zone = any(d.trim_rate for d in alike), any(d.dead_zone for d in alike)
+
+        circles = [three_circles(drive) for drive in alike]
+        self._circle_x = axes([[x for x, _ in three] for three in circles])  # (1 or A, 3, 1) m: nose, front, rear
+        self._circle_radius = axes([[radius for _, radius in three] for three in circles])
+        if len(alike) == 1:
+            self._circle_x, self._circle_radius = self._circle_x[0], self._circle_radius[0]
+        self._front, self._rear, self._radius = (length([getattr(drive, name) for drive in alike])
+                                                 for name in ("front", "rear", "radius"))
+        self._nose_radius = length([radius for (_, radius), *_ in circles])
+        # m, (2, 1): the ends of a capsule from rear to nose, robot against robot
+        ends = [torch.tensor([[drive.tip - drive.radius], [drive.rear]], device=device) for drive in alike]
+        self._ends = ends * (len(drives) // len(ends))
 
         # accelerate.py may replace these two with compiled versions of themselves.
         self.servo: Callable[..., None] = self._servo
         self.substep: Callable[..., None] = self._substep
 
     def _nominal_params(self) -> Dict[str, Tensor]:
-        cfg, scene, box = self.cfg, self.scene, self.scene.objects[0]
+        scene, box, drives = self.scene, self.scene.objects[0], self._drives
 
         def fill(values: List[float]) -> Tensor:  # (len(values), N)
             column = torch.tensor(values, device=self.device).unsqueeze(-1)
             return column.repeat(1, self.num_envs)
 
         robots = scene.robots
-        per_robot = len(robots)
         return {
             "robot_mass": fill([r.mass for r in robots]),
             "robot_inertia": fill([r.inertia for r in robots]),
-            "servo_gain": fill([cfg.gain] * per_robot),
-            "servo_stiffness": torch.stack([fill(list(cfg.stiffness))] * per_robot),
-            "force_limit": torch.stack([fill(list(cfg.force_limit))] * per_robot),
-            "torque_limit": fill([cfg.torque_limit] * per_robot),
-            "latency": fill([cfg.latency] * per_robot),
+            "servo_gain": fill([drive.gain for drive in drives]),
+            "servo_stiffness": torch.stack([fill(list(drive.stiffness)) for drive in drives]),
+            "force_limit": torch.stack([fill(list(drive.force_limit)) for drive in drives]),
+            "torque_limit": fill([drive.torque_limit for drive in drives]),
+            "latency": fill([drive.latency for drive in drives]),
             "object_mass": fill([box.mass])[0],
             "object_inertia": fill([box.inertia])[0],
             "object_friction": fill([box.friction])[0],
-            "torsion_radius": fill([cfg.torsion_radius])[0],
-            "contact_friction": fill([scene.contact_friction * cfg.friction_share])[0],
+            "torsion_radius": fill([self.cfg.torsion_radius * torsion_scale(box)])[0],
+            "contact_friction": fill([scene.contact_friction * self.cfg.friction_share])[0],
         }
 
     # -- Sim ---------------------------------------------------------------------------------
@@ -149,24 +193,23 @@ class PlanarSim(Sim):
 
     def _servo(self, commands: Tensor) -> None:
         """Commands (N, A, 3) to the velocity that the legs will try to hold, body frame."""
-        cfg = self.cfg
         command = commands.permute(1, 2, 0)  # (A, 3, N)
         vx, vy = rotate_back(
             self._robot_vel[:, 0], self._robot_vel[:, 1], self._heading[:, 0], self._heading[:, 1]
         )
         vel_b = torch.stack((vx, vy, self._robot_vel[:, 2]), 1)
         model_vel, trim = self._model_vel, self._trim
-        if cfg.trim_rate > 0.0:
+        if self._trims:
             model_vel = model_vel + self._lag * (command - model_vel)
             limit = self._trim_limit
-            trim = trim + cfg.trim_rate * self.dt * (model_vel - vel_b)
+            trim = trim + self._trim_gain * (model_vel - vel_b)
             trim = torch.minimum(torch.maximum(trim, -limit), limit)
         wanted = command + trim
         speed = torch.sqrt((wanted * wanted).sum(1))  # (A, N) of (vx, vy, wz), as it was measured
         gain = self.params["servo_gain"]
-        if cfg.dead_zone > 0.0:
-            gain = gain * ((speed - cfg.dead_zone) / cfg.dead_zone_width).clamp(0.0, 1.0)
-        phase = self._gait_phase + 2.0 * math.pi * cfg.ripple_frequency * self.dt
+        if self._has_dead_zone:
+            gain = gain * ((speed - self._dead_zone) / self._dead_zone_width).clamp(0.0, 1.0)
+        phase = self._gait_phase + 2.0 * math.pi * self._ripple_frequency * self.dt
         phase = torch.where(phase > 2.0 * math.pi, phase - 2.0 * math.pi, phase)
         moving = (gain * speed * 10.0).clamp(max=1.0)  # a robot that stands does not sway
         sway = torch.stack((torch.sin(2.0 * phase), torch.sin(phase), torch.cos(phase)), 1)
@@ -230,17 +273,41 @@ class PlanarSim(Sim):
         return on_box
 
     def _box_contacts(self) -> Tuple[Contact, Body]:
-        """Every robot's contacts with the box, (A, 4, N), and the box."""
-        cfg, params = self.cfg, self.params
-        half_x, half_y, _ = self.scene.objects[0].half_extents
-        robot = self._frame(slice(None))  # (A, N)
+        """Every robot's candidate contacts with the box, (A, C, N), and the box."""
+        params = self.params
         box = Frame(self._box_pose[0], self._box_pose[1], self._box_heading[0], self._box_heading[1])
-        circle_x, circle_y = self._points(robot, self._circle_x)  # (A, 3, N)
-        circles = circle_box_contact(circle_x, circle_y, self._circle_radius, box, half_x, half_y)
-        flank = flank_corner_contact(robot, cfg.rear, cfg.front, cfg.radius, box, half_x, half_y)
-        contact = Contact(*(torch.cat((c, f.unsqueeze(1)), 1) for c, f in zip(circles, flank)))  # (A, 4, N)
+        contact = self._disc_contacts(box) if self.scene.objects[0].round else self._rectangle_contacts(box)
         box_body = Body(*self._box_pose[:2], *self._box_vel, 1.0 / params["object_mass"], 1.0 / params["object_inertia"])
         return contact, box_body
+
+    def _rectangle_contacts(self, box: Frame) -> Contact:
+        """Nose, front, rear and flank against each rectangle of the object, (A, 4 * rectangles, N)."""
+        rectangles = self.scene.objects[0].rectangles
+        robot = self._frame(slice(None))  # (A, N)
+        circle_x, circle_y = self._points(robot, self._circle_x)  # (A, 3, N)
+        frames = [_frame_of(each, box) for each in rectangles]
+        contacts: List[Contact] = []
+        for rectangle, frame in zip(rectangles, frames):
+            size = rectangle.half_x, rectangle.half_y
+            circles = circle_box_contact(circle_x, circle_y, self._circle_radius, frame, *size)
+            flank = flank_corner_contact(robot, self._rear, self._front, self._radius, frame, *size)
+            for other, where in zip(rectangles, frames):
+                if other is not rectangle:
+                    half = 0.5 * circles.depth  # from the middle of the overlap to the surface
+                    surface = circles.point_x + half * circles.normal_x, circles.point_y + half * circles.normal_y
+                    circles = not_in(other, where, circles, *surface)
+                    flank = not_in(other, where, flank, flank.point_x, flank.point_y)
+            contacts += [circles, Contact(*(f.unsqueeze(1) for f in flank))]
+        return Contact(*(torch.cat(fields, 1) for fields in zip(*contacts)))
+
+    def _disc_contacts(self, disc: Frame) -> Contact:
+        """Nose and capsule, each once, against a round object, (A, 2, N)."""
+        robot, radius = self._frame(slice(None)), self.scene.objects[0].radius
+        nose_x, nose_y = (value.squeeze(-2) for value in self._points(robot, self._circle_x[..., :1, :]))  # (A, N)
+        axis_x, axis_y = nearest_on_axis(disc.x, disc.y, robot, self._rear, self._front)
+        nose = circle_disc_contact(nose_x, nose_y, self._nose_radius, disc.x, disc.y, radius)
+        body = circle_disc_contact(axis_x, axis_y, self._radius, disc.x, disc.y, radius)
+        return Contact(*(torch.stack(fields, 1) for fields in zip(nose, body)))
 
     def _add_pair_contacts(self) -> None:
         """Adds the robots' push on each other, as capsules as long as nose and body, to their wrenches."""
@@ -253,9 +320,9 @@ class PlanarSim(Sim):
             self._wrench[j].add_(on_second)
 
     def _ends_against(self, ends: int, axis: int) -> Contact:
-        x, y = self._points(self._frame(ends), self._end_x)
-        front, rear = self._capsule_ends
-        return end_segment_contact(x, y, self._frame(axis), rear, front, self.cfg.radius)
+        first, second = self._drives[ends], self._drives[axis]
+        x, y = self._points(self._frame(ends), self._ends[ends])
+        return end_segment_contact(x, y, first.radius, self._frame(axis), second.rear, second.tip - second.radius, second.radius)
 
     def _resolve(self, contact: Contact, first: Body, second: Body, stretch: Tensor) -> Tuple[Tensor, Tensor]:
         """Sums C contacts' wrenches on both bodies, each (..., 3, N), and moves the springs."""
@@ -268,7 +335,7 @@ class PlanarSim(Sim):
         return torch.stack(on_first, -2), torch.stack(on_second, -2)
 
     def _points(self, frame: Frame, offset: Tensor) -> Tuple[Tensor, Tensor]:
-        """Points on a robot's axis at the given offsets (C, 1): world x and y, (..., C, N)."""
+        """Points on a robot's axis at the given offsets (C, 1) or (A, C, 1): world x and y, (..., C, N)."""
         x, y, cos, sin = (value.unsqueeze(-2) for value in frame)
         return x + offset * cos, y + offset * sin
 

@@ -1,4 +1,4 @@
-"""Go1Push: robots push a box to a goal. MAPush's task, term by term (its cuboid variant).
+"""Go1Push and its family: robots push an object, the box, to a goal. MAPush's task, term by term.
 
 Positions are relative to where the box starts an episode, world axes; ``_b`` is the frame of the
 robot or box named. Shapes: N environments, A agents.
@@ -14,20 +14,51 @@ from torch import Tensor
 from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
-from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene, Sim
-from happo_gpu.tasks.push_script import pushing_commands
+from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
+from happo_gpu.tasks import push_script
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
 PUSH_SPEED = 0.1  # m/s of the box that earns the push term
+DRIVEN = {"legs": (0, 1, 2), "wheels": (0, 2)}  # which of forward, sideways and turning a robot is commanded
 TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb")
 
 
 def scene_of(cfg: PushConfig) -> Scene:
     """The bodies of the task, for any simulator."""
-    robots = tuple(RobotSpec(f"robot_{i}", cfg.robot.mass, cfg.robot.inertia) for i in range(cfg.numAgents))
-    box = cfg.object
-    return Scene(robots, (ObjectSpec(box.halfExtents, box.mass, box.inertia, box.friction),), box.contactFriction)
+    robots = []
+    for i in range(cfg.numAgents):
+        robot = cfg.otherRobots.get(f"agent_{i}", cfg.robot)
+        robots.append(RobotSpec(f"robot_{i}", robot.mass, robot.inertia, getattr(robot, "drive", "legs")))
+    each = cfg.object
+    parts = tuple(Rectangle(*part) for part in each.parts)
+    pushed = ObjectSpec(each.halfExtents, each.mass, each.inertia, each.friction, parts, each.round)
+    return Scene(tuple(robots), (pushed,), each.contactFriction)
+
+
+def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
+    """What an agent could see, all in its own frame and in this order: (input, column). Others as in MAPush: i-1, i-2, ..."""
+
+    def angle(name: str, symmetry: int) -> List[Quantity]:
+        if cfg.env.observation == "reference":
+            return [Quantity(name, "rad")]
+        turned = f"{symmetry}*{name}" if symmetry > 1 else name
+        return [Quantity(f"cos({turned})"), Quantity(f"sin({turned})")]
+
+    def position(name: str) -> List[Quantity]:
+        return [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"]
+
+    inputs = [("goal", position("goal")), ("box", position("box")), ("box_yaw", angle("box_yaw_b", cfg.object.symmetry))]
+    for k in range(1, cfg.numAgents):
+        name = f"agent_{(agent - k) % cfg.numAgents}"
+        inputs.append(("partner", position(name) + angle(f"{name}_yaw_b", 1)))
+    return [(what, column) for what, columns in inputs for column in columns]
+
+
+def columns_seen(cfg: PushConfig, agent: int) -> List[int]:
+    """Which of its columns an agent does see."""
+    blind = cfg.env.blind.get(f"agent_{agent}", ())
+    return [i for i, (what, _) in enumerate(columns_of(cfg, agent)) if what not in blind]
 
 
 # -- rewards: pure functions of named state -----------------------------------------------------
@@ -69,40 +100,42 @@ class Go1Push(VecTask):
     """A robots, one box, one goal; success is the box's centre within successDistance of the goal."""
 
     def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
-        env, num_agents = cfg.env, cfg.numAgents
-        per_agent = 2 + 2 + (2 if env.observation == "default" else 1)
-        per_other = 2 + (2 if env.observation == "default" else 1)
-        num_obs = per_agent + per_other * (num_agents - 1)
+        env, num_agents, scene = cfg.env, cfg.numAgents, scene_of(cfg)
+        driven = [DRIVEN[robot.drive] for robot in scene.robots]
+        seen = [columns_seen(cfg, i) for i in range(num_agents)]
         super().__init__(
             sim,
-            agents=[AgentSpec(f"agent_{i}", num_obs, box(3)) for i in range(num_agents)],
+            agents=[AgentSpec(f"agent_{i}", len(columns), box(len(driven[i]))) for i, columns in enumerate(seen)],
             num_envs=num_envs, num_states=6 + 7 * num_agents,
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
-        self.cfg, self.num_agents = cfg, num_agents
+        self.cfg, self.num_agents, self.scene = cfg, num_agents, scene
+        self._reach = max([cfg.robot.reach] + [robot.reach for robot in cfg.otherRobots.values()])  # m
         if env.spawn == "separated" and num_agents * self._minimum_gap() >= 2.0 * math.pi:
             raise ConfigError(f"task.numAgents={num_agents} robots do not fit on a ring of {env.spawnRadius[0]} m; "
                               "raise task.env.spawnRadius")
         half_x, half_y = cfg.object.halfExtents[:2]
-        self._polygon = [(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y)]
-        alike = self.action_names()[0]
-        self._clip = torch.tensor([command.clip for command in alike], device=device)  # (3,)
-        self._scale = torch.tensor([command.scale for command in alike], device=device)  # (3,)
+        self._polygon = cfg.object.polygon or Rectangle(0.0, 0.0, half_x, half_y).corners()
+        columns = [command for agent in self.action_names() for command in agent]
+        self._clip = torch.tensor([command.clip for command in columns], device=device)  # (U,)
+        self._scale = torch.tensor([command.scale for command in columns], device=device)  # (U,)
+        self._driven = torch.tensor([3 * i + axis for i, axes in enumerate(driven) for axis in axes], device=device)  # (U,)
+        self._on_wheels = torch.tensor([robot.drive == "wheels" for robot in scene.robots], device=device)  # (A,)
         self.commands = torch.zeros(num_envs, num_agents, 3, device=device)  # m/s, m/s, rad/s, body frame
         self.goal = torch.zeros(num_envs, 2, device=device)  # m
         self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago
         self.success = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
-        # others[a]: the partners of agent a as MAPush orders them, i-1, i-2, ... modulo A.
-        self._others = [[(a - k) % num_agents for k in range(1, num_agents)] for a in range(num_agents)]
+        width = len(columns_of(cfg, 0))
+        self._seen = torch.tensor([a * width + i for a, columns in enumerate(seen) for i in columns], device=device)  # (O,)
         sums = ["together"] + [f"reward_{term}" for term in TERMS]
         self.episode_sums = {name: torch.zeros(num_envs, device=device) for name in sums}
 
     # -- hooks -------------------------------------------------------------------------------
 
     def pre_physics_step(self, actions: Tensor) -> None:
-        self.commands.copy_(to_commands(actions.view(self.num_envs, self.num_agents, 3), self._clip, self._scale))
+        self.commands.flatten(1).index_copy_(1, self._driven, to_commands(actions, self._clip, self._scale))
 
     def physics_step(self) -> None:
         self.sim.step(self.commands)
@@ -147,6 +180,7 @@ class Go1Push(VecTask):
         return reward.mean(-1, keepdim=True) if env.teamReward else reward
 
     def compute_observations(self) -> Tensor:
+        """As :func:`columns_of` says, agent by agent, less what an agent is blind to."""
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
         x, y, yaw = agents.unbind(-1)  # (N, A)
         cos, sin = yaw.cos(), yaw.sin()
@@ -159,17 +193,27 @@ class Go1Push(VecTask):
         for k in range(1, self.num_agents):
             other = agents.roll(k, 1)  # row a holds agent a - k
             columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
-        return torch.stack(columns, -1).flatten(1)  # (N, A * O_i)
+        everything = torch.stack(columns, -1).flatten(1)  # (N, A * columns)
+        return everything.index_select(1, self._seen) if self.cfg.env.blind else everything  # (N, O)
 
     def observation_names(self) -> List[List[Quantity]]:
-        """As :meth:`compute_observations` lays them out, all in the frame of the robot that sees."""
-        return [self._names_seen_by(agent) for agent in range(self.num_agents)]
+        return [[columns_of(self.cfg, agent)[i][1] for i in columns_seen(self.cfg, agent)] for agent in range(self.num_agents)]
 
     def action_names(self) -> List[List[Command]]:
         """Velocities in the robot's own frame."""
-        clip, (limit_x, limit_y, limit_yaw) = self.cfg.env.clipActions, self.cfg.env.commandLimit
-        return [[Command("velocity_x_b", "m/s", clip, limit_x / clip), Command("velocity_y_b", "m/s", clip, limit_y / clip),
-                 Command("yaw_rate", "rad/s", clip, limit_yaw / clip)] for _ in self.agents]
+        clip, limits = self.cfg.env.clipActions, self.cfg.env.commandLimit
+        names = (("velocity_x_b", "m/s"), ("velocity_y_b", "m/s"), ("yaw_rate", "rad/s"))
+        return [[Command(*names[axis], clip, limits[axis] / clip) for axis in DRIVEN[robot.drive]] for robot in self.scene.robots]
+
+    def scripted_actions(self) -> Tensor:
+        """Round the object and push; see push_script. Robots share the middle half of the object's breadth."""
+        agents, spec = self.sim.agent_pose, self.scene.objects[0]
+        spacing = spec.half_extents[1] / max(1, self.num_agents - 1)
+        wish = push_script.wishes(agents, self.sim.object_pose[:, 0], self.goal, spec.reach, spacing)
+        yaw, limit = agents[..., 2], self.cfg.env.commandLimit
+        wheels = self._on_wheels.unsqueeze(-1)
+        commands = torch.where(wheels, push_script.on_wheels(wish, yaw, limit), push_script.on_legs(wish, yaw, limit))
+        return commands.flatten(1).index_select(1, self._driven) / self._scale
 
     def compute_states(self) -> Tensor:
         """Box-relative, x axis towards the goal: the same push looks the same wherever it happens.
@@ -192,13 +236,6 @@ class Go1Push(VecTask):
             *rotate_back(box_vel[:, 0:1], box_vel[:, 1:2], cos, sin), box_vel[:, 2:3],
             *robot_xy, yaw.cos(), yaw.sin(), *robot_vel, velocity[..., 2],
         ), -1)
-
-    def scripted_actions(self) -> Tensor:
-        cfg, sim = self.cfg, self.sim
-        limit = self._clip * self._scale
-        commands = pushing_commands(sim.agent_pose, sim.object_pose[:, 0], self.goal, cfg.object.halfExtents[:2],
-                                    cfg.robot.reach, limit)
-        return (commands / self._scale).flatten(1)
 
     def episode_metrics(self) -> Dict[str, Tensor]:
         length = self.progress_buf.clamp(min=1)
@@ -261,11 +298,11 @@ class Go1Push(VecTask):
 
     def _ring(self) -> float:
         """Smallest spawn radius at which no robot, however turned, reaches the box, m."""
-        return max(self.cfg.env.spawnRadius[0], math.hypot(*self.cfg.object.halfExtents[:2]) + self.cfg.robot.reach)
+        return max(self.cfg.env.spawnRadius[0], self.scene.objects[0].reach + self._reach)
 
     def _minimum_gap(self) -> float:
         """Angle on that ring between the centres of two robots whose reaches just touch, rad."""
-        return 2.0 * math.asin(min(1.0, self.cfg.robot.reach / self._ring()))
+        return 2.0 * math.asin(min(1.0, self._reach / self._ring()))
 
     def _distances_to_others(self) -> Tensor:
         """(N, A, A-1)"""
@@ -279,21 +316,6 @@ class Go1Push(VecTask):
         if self.cfg.env.observation == "reference":
             return [torch.remainder(angle, 2.0 * math.pi)]
         return [(symmetry * angle).cos(), (symmetry * angle).sin()]
-
-    def _names_seen_by(self, agent: int) -> List[Quantity]:
-        names = [Quantity(f"{what}_{axis}_b", "m") for what in ("goal", "box") for axis in "xy"]
-        names += self._angle_names("box_yaw_b", self.cfg.object.symmetry)
-        for other in self._others[agent]:
-            name = self.agents[other].name
-            names += [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"] + self._angle_names(f"{name}_yaw_b", 1)
-        return names
-
-    def _angle_names(self, name: str, symmetry: int) -> List[Quantity]:
-        """Of what :meth:`_angle` gives."""
-        if self.cfg.env.observation == "reference":
-            return [Quantity(name, "rad")]
-        angle = f"{symmetry}*{name}" if symmetry > 1 else name
-        return [Quantity(f"cos({angle})"), Quantity(f"sin({angle})")]
 
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()

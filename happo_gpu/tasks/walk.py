@@ -38,7 +38,7 @@ def _reach(half: Sequence[float], angle: Tensor) -> Tensor:
 
 def objects_of(cfg: WalkConfig) -> Tuple[ObjectSpec, ...]:
     """The box that stands in the way."""
-    box = cfg.object
+    box = cfg.load
     return (ObjectSpec(box.halfExtents, box.mass, box.inertia, box.friction),)
 
 
@@ -196,7 +196,7 @@ class Go1Walk(VecTask):
         heading = torch.atan2(self.command[:, 1], self.command[:, 0])  # of the way, in the robot's frame
         way, turn = self.sim.yaw[:, 0] + heading, uniform(0.0, 2.0 * math.pi)
         robot = _reach(load.robotReach, heading)
-        box = _reach(self.cfg.object.halfExtents, way - turn)
+        box = _reach(load.halfExtents, way - turn)
         ahead, aside = robot + box + uniform(*load.gap), uniform(-load.aside, load.aside)
         x, y = rotate(ahead, aside, way.cos(), way.sin())
         position = self.sim.position[:, 0]

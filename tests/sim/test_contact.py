@@ -86,7 +86,7 @@ def test_corner_beyond_the_flanks_ends_is_left_to_the_end_circles(x):
     ((0.0, -0.55), (0.0, -0.375, 0.0, -1.0, -0.05)),  # behind its rear at y = -0.2, apart
 ])
 def test_capsule_end_touches_the_nearest_point_of_the_other_axis(centre, expected):
-    contact = end_segment_contact(t(centre[0]), t(centre[1]), frame(0.0, 0.0, math.pi / 2), -0.2, 0.1, 0.15)
+    contact = end_segment_contact(t(centre[0]), t(centre[1]), 0.15, frame(0.0, 0.0, math.pi / 2), -0.2, 0.1, 0.15)
     assert values(contact) == pytest.approx(expected, abs=1e-9)
 
 
