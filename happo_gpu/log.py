@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -86,25 +88,81 @@ def _forget_after(path: Path, frame: int) -> None:
             continue
         if record.get("evaluation", record)["frames"] <= frame:
             kept.append(line + "\n")
-    path.write_text("".join(kept))
+    temporary = path.with_name(path.name + ".tmp")  # a kill between truncating and writing would lose all of them
+    temporary.write_text("".join(kept))
+    os.replace(str(temporary), str(path))
+
+
+_excepthook = threading.excepthook
+
+
+def _without_tracebacks_of_boards(error: Any) -> None:
+    """For threading.excepthook: TensorBoard's thread hands its error on, and the Logger words it."""
+    if type(error.thread).__name__ != "_AsyncWriterThread":
+        _excepthook(error)
 
 
 class Logger:
-    """Writes metrics.jsonl, TensorBoard and one console line per logged iteration."""
+    """Writes metrics.jsonl, TensorBoard and one console line per logged iteration.
+
+    What cannot be written is given up with one line of warning: training is worth more than its curves.
+    """
 
     def __init__(self, run_dir: Path, first_frame: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import; only runs that log need it
+        self._run_dir, self._live = run_dir, sys.stdout.isatty()
+        self._jsonl, self._board = None, None
+        self._open(first_frame)
 
-        path = run_dir / "metrics.jsonl"
+    def _open(self, first_frame: int) -> None:
+        self._writing("_jsonl", lambda: self._open_jsonl(first_frame))
+        self._writing("_board", lambda: self._open_board(first_frame))
+
+    def _open_jsonl(self, first_frame: int) -> None:
+        path = self._run_dir / "metrics.jsonl"
         _forget_after(path, first_frame)
         self._jsonl = path.open("a")
-        self._board = SummaryWriter(str(run_dir / "summaries"), purge_step=first_frame or None)
-        self._live = sys.stdout.isatty()
+
+    def _open_board(self, first_frame: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import; only runs that log need it
+
+        threading.excepthook = _without_tracebacks_of_boards
+        self._board = SummaryWriter(str(self._run_dir / "summaries"), purge_step=first_frame or None)
+
+    def _writing(self, name: str, write: Callable[[], None]) -> None:
+        """Calls ``write``, which uses the attribute ``name``; if it fails the run goes on without."""
+        try:
+            write()
+        except Exception as error:  # TensorBoard passes on whatever its thread met
+            setattr(self, name, None)
+            what = {"_jsonl": "metrics.jsonl", "_board": "TensorBoard"}[name]
+            self._line(f"warning: {what} is no longer written ({' '.join(str(error).split())[:160]}); training goes on")
+
+    def rewind(self, frame: int) -> None:
+        """Forgets what was logged after ``frame``: the run goes on from there."""
+        self.close()
+        self._open(frame)
+
+    def flush(self) -> None:
+        """Sends to the disk what TensorBoard holds back for up to two minutes."""
+        if self._board:
+            self._writing("_board", self._board.flush)
 
     def iteration(self, record: Dict[str, float]) -> None:
         """One logged iteration: every tag of ``record`` at x = frames; three x-axes for the rewards."""
-        self._jsonl.write(json.dumps(record) + "\n")
-        self._jsonl.flush()
+        self._write_line(record)
+        if self._board:
+            self._writing("_board", lambda: self._add_scalars(record))
+        self._console(record)
+
+    def _write_line(self, record: Dict[str, Any]) -> None:
+        def write() -> None:
+            self._jsonl.write(json.dumps(record) + "\n")
+            self._jsonl.flush()
+
+        if self._jsonl:
+            self._writing("_jsonl", write)
+
+    def _add_scalars(self, record: Dict[str, float]) -> None:
         frame, epoch, seconds = int(record["frames"]), int(record["epoch"]), record["train_seconds"]
         for tag, value in record.items():
             if "/" in tag:
@@ -114,14 +172,11 @@ class Logger:
                 self._board.add_scalar(f"{tag}/step", record[key], frame)
                 self._board.add_scalar(f"{tag}/iter", record[key], epoch)
                 self._board.add_scalar(f"{tag}/time", record[key], int(seconds))
-        self._console(record)
 
     def evaluation(self, record: Dict[str, Any]) -> None:
-        self._jsonl.write(json.dumps({"evaluation": record}) + "\n")
-        self._jsonl.flush()
-        for key, value in record.items():
-            if isinstance(value, float) and key != "train_seconds":
-                self._board.add_scalar(f"evaluation/{key}", value, int(record["frames"]))
+        self._write_line({"evaluation": record})
+        if self._board:
+            self._writing("_board", lambda: self._add_evaluation(record))
         if "success_rate" in record:
             low, high = record["success_rate_ci95"]
             what = (f"success {100 * record['success_rate']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] "
@@ -132,11 +187,17 @@ class Logger:
             what += f" collaboration {record['collaboration_degree']:.2f}"
         self._line(f"evaluation: {what} after {record['train_seconds']:.0f} s of training, {record['frames'] / 1e6:.1f} M frames")
 
+    def _add_evaluation(self, record: Dict[str, Any]) -> None:
+        for key, value in record.items():
+            if isinstance(value, float) and key != "train_seconds":
+                self._board.add_scalar(f"evaluation/{key}", value, int(record["frames"]))
+
     def close(self) -> None:
         if self._live:
             sys.stdout.write("\n")
-        self._jsonl.close()
-        self._board.close()
+        for name in ("_jsonl", "_board"):
+            if getattr(self, name):
+                self._writing(name, getattr(self, name).close)
 
     def _console(self, record: Dict[str, float]) -> None:
         line = (

@@ -1,7 +1,6 @@
 """The loop: collect, update, log, evaluate, save."""
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,14 +14,12 @@ from happo_gpu.config.algo import TrainConfig
 from happo_gpu.data.collect import collect
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.evaluate import evaluate
+from happo_gpu.guard import Guard, NonFinite
 from happo_gpu.log import EpisodeMeans, Logger, PhaseTimer, to_host
 from happo_gpu.recording import Recorder, Recording
+from happo_gpu.signals import Stop
 
 EVALUATION_SEED = 20_000  # fixed, so that evaluations of a run face the same starts and goals
-
-
-class NonFinite(RuntimeError):
-    """A simulator or policy produced a value that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -43,31 +40,37 @@ class Trainer:
 
     def __init__(
         self, task, eval_task, learner, rollout: Rollout, logger: Logger, cfg: TrainConfig, run_dir: Path, name: str,
-        camera: Optional[Camera] = None,
+        camera: Optional[Camera] = None, max_rollbacks: int = 0,
     ) -> None:
         self.task, self.eval_task, self.learner, self.rollout = task, eval_task, learner, rollout
         self.logger, self.cfg, self.run_dir, self.name = logger, cfg, run_dir, name
-        self.camera = camera
+        self.camera, self.max_rollbacks, self.rollbacks = camera, max_rollbacks, 0
         self.epoch, self.frames, self.train_seconds, self.best = 0, 0, 0.0, float("-inf")
-        self.last_return = 0.0
+        self.last_return, self._logged_epoch = 0.0, 0
         self.frames_per_epoch = rollout.num_steps * rollout.num_envs * task.decimation
         self.policy = learner.policy(task.num_envs)
         self._episodes, self._timer = EpisodeMeans(), PhaseTimer(task.device)
-        self._stop: Optional[int] = None
+        self._guard = Guard(task, learner, rollout, run_dir)
 
-    def run(self) -> None:
-        """Trains to the end, or until a signal asks to stop; saves in both cases."""
-        previous = {sig: signal.signal(sig, self._ask_to_stop) for sig in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while self.epoch < self.cfg.max_iterations and self._stop is None:
-                stats = self.iterate()
-                self._after_iteration(stats)
-            self._save_last()
-        finally:
-            for sig, handler in previous.items():
-                signal.signal(sig, handler)
-        print("MAX EPOCHS NUM!" if self._stop is None else "stopped by a signal; resume with resume="
-              + str(self.run_dir), flush=True)
+    def run(self, stop: Optional[Stop] = None) -> None:
+        """Trains to the end, or until ``stop``; saves in both cases.
+
+        Raises:
+            NonFinite: something is not finite, and no rollback is left.
+            OSError: the last checkpoint cannot be written.
+        """
+        stopping = bool(stop)
+        self._guard.remember(self.state_dict())
+        while self.epoch < self.cfg.max_iterations and not stopping:
+            stats = self.iterate()
+            stopping = bool(stop)  # asked once: what is saved was logged, and so found finite
+            try:
+                self._after_iteration(stats, stopping)
+            except NonFinite as error:
+                self._roll_back(error)
+        self._save_last()
+        print("MAX EPOCHS NUM!" if self.epoch >= self.cfg.max_iterations else f"stopped by a signal; resume with resume={self.run_dir}",
+              flush=True)
 
     def iterate(self) -> Dict[str, torch.Tensor]:
         """One iteration, entirely on the device; returns 0-d statistics that nobody has read yet."""
@@ -82,22 +85,21 @@ class Trainer:
 
     # -- what follows an iteration, each at its own cadence ------------------------------------
 
-    def _after_iteration(self, stats: Dict[str, torch.Tensor]) -> None:
+    def _after_iteration(self, stats: Dict[str, torch.Tensor], stopping: bool = False) -> None:
         cadences = (self.cfg.log_every, self.cfg.eval_every, self.cfg.save_every)
-        if any(self._due(every) for every in cadences) or self._stop is not None:
+        if any(self._due(every) for every in cadences) or stopping:
             self._log(stats)  # what is evaluated or saved has its seconds counted
         if self._due(self.cfg.eval_every):
             self._evaluate()
         if self._due(self.cfg.save_every) and self.epoch < self.cfg.max_iterations:
-            self._save_last()
+            self._try_to(self._save_last)
 
     def _due(self, every: int) -> bool:
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.max_iterations)
 
     def _log(self, stats: Dict[str, torch.Tensor]) -> None:
-        values = to_host({**stats, "finite": self.task.finite.all()})
-        if not values.pop("finite"):
-            raise NonFinite(self._describe_non_finite())
+        values = to_host({**stats, "pulse": self._guard.pulse()})
+        self._guard.check(values.pop("pulse"), values, self.epoch)
         episodes = self._episodes.take()
         if "return" in episodes:
             self.last_return = episodes["return"]
@@ -121,20 +123,12 @@ class Trainer:
             **values, **{f"Episode/{key}": value for key, value in episodes.items()},
         }
         self.logger.iteration(record)
+        self._guard.remember(self.state_dict())
 
     def _frames_since_log(self) -> int:
-        epochs = self.epoch - getattr(self, "_logged_epoch", self._first_epoch)
+        epochs = self.epoch - self._logged_epoch
         self._logged_epoch = self.epoch
         return epochs * self.frames_per_epoch
-
-    _first_epoch = 0
-
-    def _describe_non_finite(self) -> str:
-        bad = (~self.task.finite).nonzero().flatten().tolist()
-        return (
-            f"non-finite observations by iteration {self.epoch} in {len(bad)} environments, first: {bad[:5]}; "
-            f"the last good checkpoint is {checkpoint.latest(self.run_dir)}"
-        )
 
     def _evaluate(self) -> None:
         policy = self.learner.policy(self.eval_task.num_envs, deterministic=True)
@@ -147,7 +141,7 @@ class Trainer:
         if self.best == float("-inf") or score > tuple(self.best):
             self.best = list(score)
             print(f"saving next best rewards: {result['mean_return']:.3f}", flush=True)
-            checkpoint.save(self.run_dir / "nn" / f"{self.name}.pth", self.state_dict())
+            self._try_to(lambda: checkpoint.save(self.run_dir / "nn" / f"{self.name}.pth", self.state_dict()))
         if recorder:
             self.camera.write(recorder.recording(), self.run_dir / "videos" / f"ep_{self.epoch}.mp4")
 
@@ -160,12 +154,32 @@ class Trainer:
     def _save_last(self) -> None:
         name = f"last_{self.name}_ep_{self.epoch}_rew_{self.last_return:.2f}.pth"
         checkpoint.save(self.run_dir / "nn" / name, self.state_dict())
+        checkpoint.rotate(self.run_dir, self.cfg.keep_checkpoints)
+        self.logger.flush()  # a resumed run writes only what comes after
 
-    def _ask_to_stop(self, signum: int, frame: Any) -> None:
-        if self._stop is not None:
-            raise KeyboardInterrupt
-        self._stop = signum
-        print("\nstopping after this iteration (again: at once)", flush=True)
+    @staticmethod
+    def _try_to(save: Callable[[], None]) -> None:
+        """Saves, or says why not: the next time may go better, and the checkpoints so far are whole."""
+        try:
+            save()
+        except OSError as error:
+            print(f"warning: no checkpoint written ({error}); training goes on, earlier ones are intact", flush=True)
+
+    def _roll_back(self, error: NonFinite) -> None:
+        """Goes on from the last good checkpoint with half the learning rate; raises ``error`` if that is not allowed any more."""
+        found = checkpoint.newest_good(self.run_dir, self.task.device) if self.rollbacks < self.max_rollbacks else None
+        if found is None:
+            raise error
+        path, state = found
+        count = self.rollbacks + 1
+        self.load_state_dict(state)
+        self.learner.scale_rates(0.5 ** (count - self.rollbacks))  # the checkpoint may be older than the rollback before
+        self.rollbacks = count
+        self._episodes.take(), self._timer.take()
+        self.logger.rewind(self.frames)
+        self._guard.remember(self.state_dict())
+        print(f"warning: {error}; rolled back to '{path}' with {0.5 ** count:g} of the learning rate "
+              f"({count} of {self.max_rollbacks} times)", flush=True)
 
     # -- checkpoint ----------------------------------------------------------------------------
 
@@ -174,7 +188,7 @@ class Trainer:
             "learner": self.learner.state_dict(), "task": self.task.state_dict(),
             "hidden": [hidden.clone() for hidden in self.policy.hidden],
             "epoch": self.epoch, "frames": self.frames, "train_seconds": self.train_seconds,
-            "best": self.best, "last_return": self.last_return, "rng": checkpoint.rng_state(self.task.device),
+            "best": self.best, "last_return": self.last_return, "rollbacks": self.rollbacks, "rng": checkpoint.rng_state(self.task.device),
         }
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
@@ -184,5 +198,6 @@ class Trainer:
             hidden.copy_(saved)
         for key in ("epoch", "frames", "train_seconds", "best", "last_return"):
             setattr(self, key, state[key])
-        self._first_epoch = self.epoch
+        self.rollbacks = state.get("rollbacks", 0)  # older checkpoints know of none
+        self._logged_epoch = self.epoch
         checkpoint.set_rng_state(state["rng"], self.task.device)

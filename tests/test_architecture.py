@@ -13,25 +13,26 @@ PACKAGE = Path(happo_gpu.__file__).parent
 # module prefix -> prefixes of happo_gpu that it may import, besides its own package
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
-    ("config", set()), ("process", set()), ("types", set()), ("geometry", set()),
+    ("config", set()), ("process", set()), ("signals", set()), ("types", set()), ("geometry", set()),
     ("sim", BASE), ("nets", BASE), ("distributed", BASE), ("accelerate", BASE),
     ("tasks", BASE | {"sim.base", "sim.locomotion"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE), ("evaluate", BASE),
     ("recording", BASE), ("outlines", BASE),
-    ("trainer", BASE | {"checkpoint", "evaluate", "log", "data", "recording"}),
+    ("guard", BASE | {"checkpoint", "data"}), ("memory", BASE | {"data", "algo.batch"}),
+    ("trainer", BASE | {"checkpoint", "evaluate", "guard", "log", "data", "recording", "signals"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"outlines", "pushes", "command", "cli"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
-    ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
+    ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}), ("replay", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate"},
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "plot", "video", "sim.mujoco", "sim.legged",
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "guard", "recording", "pushes", "plot", "video", "sim.mujoco", "sim.legged",
                    "sim.locomotion"}
 
 

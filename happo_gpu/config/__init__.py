@@ -44,6 +44,7 @@ class Config:
     capture_video_every: int = limit(low=1)
     accelerate: str = choice("auto", "eager", "compile")
     num_threads: int = limit(low=0)
+    on_nan: str = choice("stop", "rollback")
 
 
 def parse(raw: Mapping[str, Any]) -> Config:

@@ -10,6 +10,9 @@ from dataclasses import field
 from typing import Any, Dict, List, Mapping, Sequence, Union
 
 
+LARGEST_INT = 2**31 - 1
+
+
 class ConfigError(ValueError):
     """A key, value or file that the user gave cannot be used; the message is one line."""
 
@@ -127,6 +130,8 @@ def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any
         raise ConfigError(f"{path}={value!r} must be {kind}")
     if hint in (int, float):
         low, high = limits.get("low", -math.inf), limits.get("high", sys.float_info.max)
+        if hint is int:
+            high = min(high, LARGEST_INT)
         if not low <= value <= high:
             raise ConfigError(f"{path}={value} is out of range; allowed: {_interval(low, high)}")
     choices = limits.get("choices")
