@@ -240,7 +240,7 @@ def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
     from happo_gpu.config import ConfigError
 
     if raw["resume"] == "auto":
-        stem = raw["experiment"] or raw["task"]["name"] + raw["algo"]["name"]
+        stem = raw["experiment"] or f"{raw['task']['name']}{raw['algo']['name']}"
         run_dir = _newest_run(str(stem))
         if run_dir is None:
             return None, raw  # the first of a chain of cluster jobs

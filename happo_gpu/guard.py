@@ -64,6 +64,8 @@ class Guard:
         if math.isfinite(pulse) and all(map(math.isfinite, losses.values())):
             return
         fault = find(self._task, self._learner, self._rollout, losses)
+        if fault is None:  # numbers so large that only their sum is not finite
+            return
         message = f"iteration {epoch}: {fault}"
         path = self._run_dir / f"nonfinite_ep_{epoch}.pth"
         try:
