@@ -125,7 +125,7 @@ def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any
 
 def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < sys.float_info.max else math.copysign(math.inf, value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf * (1 if value > 0 else -1)
     if hint is str and value is None:
         value = ""
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -42,7 +42,7 @@ class Child:
 
     def end(self) -> int:
         """Waits for the exit code."""
-        self.process.join(300)
+        self.process.join(120)
         return self.process.exitcode
 
     @property
