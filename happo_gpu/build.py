@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from happo_gpu import accelerate, console, distributed, precompile
+from happo_gpu import accelerate, console, distributed, memory, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.tasks import SmallConfig, WalkConfig
@@ -122,12 +122,12 @@ def build_trainer(
     task = build_task(cfg, cfg.task.env.numEnvs, device, mode)
     eval_task = build_task(cfg, cfg.train.eval_envs, device, mode)
     learner = build_learner(cfg, task, device, seed)
-    model = cfg.algo.model
-    rollout = Rollout.like(task, cfg.algo.episode_length, learner.chunk, model.recurrent_n, model.hidden_sizes[-1])
+    rollout = _rollout_like(task, cfg)
     logger = None
     if distributed.RANK == 0:
         logger = Logger(run_dir, build_sinks(cfg, run_dir, seed), state["frames"] if state else 0)
-    trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt))
+    trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt),
+                      cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
     if mode == "compile" and isinstance(task.sim, PlanarSim):
         _compile_with_help(task, cfg)
     for each in (task, eval_task):
@@ -136,6 +136,11 @@ def build_trainer(
     if state:
         trainer.load_state_dict(state)
     return trainer
+
+
+def _rollout_like(task, cfg: Config) -> Rollout:
+    model = cfg.algo.model
+    return Rollout.like(task, cfg.algo.episode_length, cfg.algo.chunk, model.recurrent_n, model.hidden_sizes[-1])
 
 
 def _compile_with_help(task, cfg: Config) -> None:
@@ -166,6 +171,14 @@ def build_console(run_dir: Path) -> Sink:
     except ImportError:
         return console.Lines(live=True)
     return Dashboard(run_dir)
+
+
+def predict_memory(cfg: Config, device: torch.device) -> memory.Need:
+    """What training will need, known before any of it is allocated: from a task of two environments."""
+    with _aside(device):
+        task = build_task(cfg, 2, device, "eager")
+    rollout = _rollout_like(task, cfg)
+    return memory.predict(cfg.algo, task, rollout, cfg.task.env.numEnvs, cfg.train.eval_envs)
 
 
 def build_camera(cfg: Config, dt: float) -> Optional[Camera]:

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from happo_gpu import process
 
@@ -32,6 +33,8 @@ def main() -> None:
             _run(composed)
         except ConfigError as error:
             fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename or 'a file'}: {error.strerror or error}; checkpoints written so far are intact")
 
     try:
         check_groups(sys.argv[1:])
@@ -135,53 +138,85 @@ def _run(composed: Any) -> None:
 
 
 def _train(cfg: Any, raw: Dict[str, Any], resumed: Any) -> None:
+    from happo_gpu.signals import REQUEUE, Stop
+
+    with Stop() as stop:
+        finished = _trained(cfg, raw, resumed, stop)
+    if stop.by_cluster and not finished:
+        sys.exit(REQUEUE)
+
+
+def _trained(cfg: Any, raw: Dict[str, Any], resumed: Any, stop: Any) -> bool:
+    """Trains until ``stop`` or the end; returns whether it was the end."""
     import torch
+
+    from happo_gpu import build, checkpoint, distributed, memory
+    from happo_gpu.config import ConfigError
+    from happo_gpu.guard import NonFinite
+
+    device = build.device_of(cfg)
+    distributed.start(device)
+    if distributed.RANK:
+        sys.stdout = open(os.devnull, "w")  # what one process says, all mean
+    state = None
+    if resumed:
+        found = checkpoint.newest_good(resumed, device)
+        if found is None:
+            raise ConfigError(f"resume={resumed}: no good checkpoint last_*_ep_*.pth in its nn/; start it anew")
+        state = found[1]
+    need = build.predict_memory(cfg, device)
+    run_dir = resumed or distributed.agree(None if distributed.RANK else _new_run_dir(cfg))
+    seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
+    print(f"device: {device}  seed: {seed}  threads: {torch.get_num_threads()}  run: {run_dir}", flush=True)
+    room = memory.free(device)
+    print(f"memory: {need} predicted" + (f"; only {room / memory.MB:.0f} MB are free, {_LESS_MEMORY}" if room and room < need.total else ""),
+          flush=True)
+    try:
+        trainer = _built(cfg, raw, run_dir, device, seed, state)
+        base = memory.resident(device) - need.built
+        several = f" in each of {distributed.SIZE} processes, {cfg.task.env.numEnvs * distributed.SIZE} in all" * (distributed.SIZE > 1)
+        print(f"Started to train: {cfg.task.env.numEnvs} environments{several}, {trainer.frames_per_epoch} frames an epoch, "
+              f"start-up {time.perf_counter() - _START:.1f} s", flush=True)
+        try:
+            trainer.run(stop)
+        finally:
+            if trainer.logger:
+                trainer.logger.close()
+            distributed.stop()
+    except NonFinite as error:
+        fail(f"{error}; the last good checkpoint is {next(iter(checkpoint.numbered(run_dir)), None)}")
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+        fail(f"out of memory: {need} were predicted; {_LESS_MEMORY}")
+    peak = memory.peak(device)
+    print(f"memory: peak {peak / memory.MB:.0f} MB, of them {(peak - base) / memory.MB:.0f} MB for this run", flush=True)
+    return trainer.epoch >= cfg.train.max_iterations
+
+
+_LESS_MEMORY = "write a smaller num_envs or algo.episode_length"
+
+
+def _built(cfg: Any, raw: Dict[str, Any], run_dir: Path, device: Any, seed: int, state: Any) -> Any:
+    """The trainer; a new run's directory gets its config, or goes again if the trainer cannot be built."""
     import yaml
 
     from happo_gpu import build, checkpoint, distributed
     from happo_gpu.config import ConfigError
-    from happo_gpu.trainer import NonFinite
 
-    device = build.device_of(cfg)
-    distributed.start(device)
-    first = distributed.RANK == 0
-    if not first:
-        sys.stdout = open(os.devnull, "w")  # what one process says, all mean
-    name = cfg.experiment or cfg.task.name
-    state = None
-    if resumed:
-        path = checkpoint.latest(resumed)
-        if path is None:
-            raise ConfigError(f"resume={resumed}: no checkpoint last_*_ep_*.pth in its nn/ yet; start it anew")
-        state = checkpoint.load(path, device)
-        run_dir = resumed
-    else:
-        run_dir = distributed.agree(_new_run_dir(cfg) if first else None)
-    seed = build.seed_everything(cfg.seed, cfg.torch_deterministic)
-    print(f"device: {device}  seed: {seed}  threads: {torch.get_num_threads()}  run: {run_dir}", flush=True)
     try:
-        trainer = build.build_trainer(cfg, run_dir, name, device, seed, state)
+        trainer = build.build_trainer(cfg, run_dir, cfg.experiment or cfg.task.name, device, seed, state)
     except ConfigError:
-        if not resumed and first:
+        if not state and not distributed.RANK:
             run_dir.rmdir()  # nothing has been written yet
         raise
-    if cfg.checkpoint and not resumed:  # fine-tuning: its weights, everything else anew
+    if cfg.checkpoint and not state:  # fine-tuning: its weights, everything else anew
         start = _from_here(cfg.checkpoint)
         checkpoint.put_weights(checkpoint.load(start, device), trainer.learner, start)
-    if not resumed and first:
+    if not state and not distributed.RANK:
         raw["seed"] = seed
         (run_dir / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    several = f" in each of {distributed.SIZE} processes, {cfg.task.env.numEnvs * distributed.SIZE} in all" * (distributed.SIZE > 1)
-    print(f"Started to train: {cfg.task.env.numEnvs} environments{several}, {trainer.frames_per_epoch} frames an epoch, "
-          f"start-up {time.perf_counter() - _START:.1f} s", flush=True)
-    try:
-        trainer.run()
-    except NonFinite as error:
-        fail(str(error))
-    finally:
-        if trainer.logger:
-            trainer.logger.close()
-        distributed.stop()
+    return trainer
 
 
 def _test(cfg: Any) -> None:
@@ -220,11 +255,10 @@ def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
     from happo_gpu.config import ConfigError
 
     if raw["resume"] == "auto":
-        stem = raw["experiment"] or raw["task"]["name"] + raw["algo"]["name"]
-        found = sorted(path.parent for path in Path("runs").glob(f"{stem}_*/config.yaml"))
-        if not found:
+        stem = raw["experiment"] or f"{raw['task']['name']}{raw['algo']['name']}"
+        run_dir = _newest_run(str(stem))
+        if run_dir is None:
             return None, raw  # the first of a chain of cluster jobs
-        run_dir = found[-1]
     else:
         run_dir = _from_here(raw["resume"])
     if not (run_dir / "config.yaml").is_file():
@@ -236,6 +270,19 @@ def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
             raise ConfigError(f"{key}={merged[key]['name']}: the run in {run_dir} has {key}={saved[key]['name']}; "
                               "start a new run to change it")
     return run_dir, merged
+
+
+def _newest_run(stem: str) -> Optional[Path]:
+    """The newest run of that name which has a checkpoint to go on from."""
+    from happo_gpu import checkpoint
+
+    time_of = re.compile(re.escape(stem) + r"_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+))?")
+    runs = []
+    for path in Path("runs").glob("*/config.yaml"):
+        match = time_of.fullmatch(path.parent.name)  # not the runs of stem_other
+        if match:
+            runs.append((match.group(1), int(match.group(2) or 0), path.parent))
+    return next((run for _, _, run in sorted(runs, reverse=True) if checkpoint.has_good(run)), None)
 
 
 def _on_top_of(path: Path, raw: Dict[str, Any]) -> Dict[str, Any]:

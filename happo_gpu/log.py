@@ -1,10 +1,12 @@
-"""What a run says: device-side sums, and TensorBoard, jsonl and further sinks that read them."""
+"""What a run says: device-side sums, and the console, TensorBoard and jsonl that read them."""
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -87,7 +89,18 @@ def _forget_after(path: Path, frame: int) -> None:
             continue
         if record.get("evaluation", record)["frames"] <= frame:
             kept.append(line + "\n")
-    path.write_text("".join(kept))
+    temporary = path.with_name(path.name + ".tmp")  # a kill between truncating and writing would lose all of them
+    temporary.write_text("".join(kept))
+    os.replace(str(temporary), str(path))
+
+
+_excepthook = threading.excepthook
+
+
+def _without_tracebacks_of_boards(error: Any) -> None:
+    """For threading.excepthook: TensorBoard's thread hands its error on, and the Logger words it."""
+    if type(error.thread).__name__ != "_AsyncWriterThread":
+        _excepthook(error)
 
 
 def evaluation_tags(record: Dict[str, Any]) -> Dict[str, float]:
@@ -106,21 +119,67 @@ class Sink(Protocol):
 
 
 class Logger:
-    """Writes metrics.jsonl and TensorBoard, and hands every record on to ``sinks``."""
+    """Writes metrics.jsonl and TensorBoard, and hands every record on to ``sinks``.
+
+    What cannot be written is given up with one line of warning: training is worth more than its curves.
+    """
 
     def __init__(self, run_dir: Path, sinks: Sequence[Sink], first_frame: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import; only runs that log need it
+        self._run_dir, self._sinks = run_dir, sinks
+        self._jsonl, self._board = None, None
+        self._open(first_frame)
 
-        path = run_dir / "metrics.jsonl"
+    def _open(self, first_frame: int) -> None:
+        self._writing("_jsonl", lambda: self._open_jsonl(first_frame))
+        self._writing("_board", lambda: self._open_board(first_frame))
+
+    def _open_jsonl(self, first_frame: int) -> None:
+        path = self._run_dir / "metrics.jsonl"
         _forget_after(path, first_frame)
         self._jsonl = path.open("a")
-        self._board = SummaryWriter(str(run_dir / "summaries"), purge_step=first_frame or None)
-        self._sinks = sinks
+
+    def _open_board(self, first_frame: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import; only runs that log need it
+
+        threading.excepthook = _without_tracebacks_of_boards
+        self._board = SummaryWriter(str(self._run_dir / "summaries"), purge_step=first_frame or None)
+
+    def _writing(self, name: str, write: Callable[[], None]) -> None:
+        """Calls ``write``, which uses the attribute ``name``; if it fails the run goes on without."""
+        try:
+            write()
+        except Exception as error:  # TensorBoard passes on whatever its thread met
+            setattr(self, name, None)
+            what = {"_jsonl": "metrics.jsonl", "_board": "TensorBoard"}[name]
+            print(f"warning: {what} is no longer written ({' '.join(str(error).split())[:160]}); training goes on", flush=True)
+
+    def rewind(self, frame: int) -> None:
+        """Forgets what was logged after ``frame``: the run goes on from there."""
+        self._close_files()
+        self._open(frame)
+
+    def flush(self) -> None:
+        """Sends to the disk what TensorBoard holds back for up to two minutes."""
+        if self._board:
+            self._writing("_board", self._board.flush)
 
     def iteration(self, record: Dict[str, float]) -> None:
         """One logged iteration: every tag of ``record`` at x = frames; three x-axes for the rewards."""
-        self._jsonl.write(json.dumps(record) + "\n")
-        self._jsonl.flush()
+        self._write_line(record)
+        if self._board:
+            self._writing("_board", lambda: self._add_scalars(record))
+        for sink in self._sinks:
+            sink.iteration(record)
+
+    def _write_line(self, record: Dict[str, Any]) -> None:
+        def write() -> None:
+            self._jsonl.write(json.dumps(record) + "\n")
+            self._jsonl.flush()
+
+        if self._jsonl:
+            self._writing("_jsonl", write)
+
+    def _add_scalars(self, record: Dict[str, float]) -> None:
         frame, epoch, seconds = int(record["frames"]), int(record["epoch"]), record["train_seconds"]
         for tag, value in record.items():
             if "/" in tag:
@@ -130,19 +189,24 @@ class Logger:
                 self._board.add_scalar(f"{tag}/step", record[key], frame)
                 self._board.add_scalar(f"{tag}/iter", record[key], epoch)
                 self._board.add_scalar(f"{tag}/time", record[key], int(seconds))
-        for sink in self._sinks:
-            sink.iteration(record)
 
     def evaluation(self, record: Dict[str, Any]) -> None:
-        self._jsonl.write(json.dumps({"evaluation": record}) + "\n")
-        self._jsonl.flush()
-        for tag, value in evaluation_tags(record).items():
-            self._board.add_scalar(tag, value, int(record["frames"]))
+        self._write_line({"evaluation": record})
+        if self._board:
+            self._writing("_board", lambda: self._add_evaluation(record))
         for sink in self._sinks:
             sink.evaluation(record)
+
+    def _add_evaluation(self, record: Dict[str, Any]) -> None:
+        for tag, value in evaluation_tags(record).items():
+            self._board.add_scalar(tag, value, int(record["frames"]))
 
     def close(self) -> None:
         for sink in self._sinks:
             sink.close()
-        self._jsonl.close()
-        self._board.close()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        for name in ("_jsonl", "_board"):
+            if getattr(self, name):
+                self._writing(name, getattr(self, name).close)

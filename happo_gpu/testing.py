@@ -59,7 +59,7 @@ def _checkpoints_of(run_dir: Path) -> List[Path]:
     """The periodic ones by epoch, then the best."""
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError(f"checkpoint={run_dir}: no run there (config.yaml is missing); give runs/<run>, or a .pth file")
-    periodic = checkpoint.periodic(run_dir)
+    periodic = checkpoint.numbered(run_dir)[::-1]
     paths = periodic + sorted(set((run_dir / "nn").glob("*.pth")) - set(periodic))
     if not paths:
         raise ConfigError(f"checkpoint={run_dir}: no .pth file in its nn/; give a run that has saved a checkpoint, runs/<run>")

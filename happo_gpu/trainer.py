@@ -1,7 +1,6 @@
 """The loop: collect, update, log, evaluate, save."""
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,14 +15,13 @@ from happo_gpu.config.algo import TrainConfig
 from happo_gpu.data.collect import collect
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.evaluate import evaluate
+from happo_gpu.guard import Guard, NonFinite
 from happo_gpu.log import EpisodeMeans, Logger, PhaseTimer, to_host
 from happo_gpu.recording import Recorder, Recording
+from happo_gpu.signals import Stop
 
+_COUNTERS = ("epoch", "frames", "train_seconds", "best", "last_return", "rollbacks")
 EVALUATION_SEED = 20_000  # fixed, so that evaluations of a run face the same starts and goals
-
-
-class NonFinite(RuntimeError):
-    """A simulator or policy produced a value that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -39,37 +37,43 @@ class Trainer:
     """Runs a learner on a task for ``cfg.max_iterations`` iterations.
 
     Everything that decides the numbers of iteration i + 1 is in :meth:`state_dict` after iteration
-    i, so that a run which is killed and resumed equals one that never stopped, bit for bit.
+    i, so that a run which is killed and resumed equals one that never stopped, bit for bit. Of several
+    processes the first alone has a logger, evaluates and writes.
     """
 
     def __init__(
-        self, task, eval_task, learner, rollout: Rollout, logger: Logger, cfg: TrainConfig, run_dir: Path, name: str,
-        camera: Optional[Camera] = None,
+        self, task, eval_task, learner, rollout: Rollout, logger: Optional[Logger], cfg: TrainConfig, run_dir: Path, name: str,
+        camera: Optional[Camera] = None, max_rollbacks: int = 0,
     ) -> None:
         self.task, self.eval_task, self.learner, self.rollout = task, eval_task, learner, rollout
         self.logger, self.cfg, self.run_dir, self.name = logger, cfg, run_dir, name
-        self.camera = camera
+        self.camera, self.max_rollbacks, self.rollbacks = camera, max_rollbacks, 0
         self.epoch, self.frames, self.train_seconds, self.best = 0, 0, 0.0, float("-inf")
-        self.last_return = 0.0
+        self.last_return, self._logged_epoch = 0.0, 0
         self.frames_per_epoch = rollout.num_steps * rollout.num_envs * task.decimation * distributed.SIZE
         self.policy = learner.policy(task.num_envs)
         self._episodes, self._timer = EpisodeMeans(), PhaseTimer(task.device)
-        self._stop: Optional[int] = None
+        self._guard = Guard(task, learner, rollout, run_dir)
 
-    def run(self) -> None:
-        """Trains to the end, or until a signal asks to stop; saves in both cases."""
-        previous = {sig: signal.signal(sig, self._ask_to_stop) for sig in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while self.epoch < self.cfg.max_iterations and self._stop is None:
-                stats = self.iterate()
-                self._stop = distributed.largest(self._stop or 0) or None  # all stop, or none
-                self._after_iteration(stats)
-            self._save_last()
-        finally:
-            for sig, handler in previous.items():
-                signal.signal(sig, handler)
-        print("MAX EPOCHS NUM!" if self._stop is None else "stopped by a signal; resume with resume="
-              + str(self.run_dir), flush=True)
+    def run(self, stop: Optional[Stop] = None) -> None:
+        """Trains to the end, or until ``stop``; saves in both cases.
+
+        Raises:
+            NonFinite: something is not finite, and no rollback is left.
+            OSError: the last checkpoint cannot be written.
+        """
+        stopping = _agreed(stop)
+        self._guard.remember(self._own_state())
+        while self.epoch < self.cfg.max_iterations and not stopping:
+            stats = self.iterate()
+            stopping = _agreed(stop)  # asked once: what is saved was logged, and so found finite
+            try:
+                self._after_iteration(stats, stopping)
+            except NonFinite as error:
+                self._roll_back(error)
+        self._save_last()
+        print("MAX EPOCHS NUM!" if self.epoch >= self.cfg.max_iterations else f"stopped by a signal; resume with resume={self.run_dir}",
+              flush=True)
 
     def iterate(self) -> Dict[str, torch.Tensor]:
         """One iteration, entirely on the device; returns 0-d statistics that nobody has read yet."""
@@ -84,22 +88,21 @@ class Trainer:
 
     # -- what follows an iteration, each at its own cadence ------------------------------------
 
-    def _after_iteration(self, stats: Dict[str, torch.Tensor]) -> None:
+    def _after_iteration(self, stats: Dict[str, torch.Tensor], stopping: bool = False) -> None:
         cadences = (self.cfg.log_every, self.cfg.eval_every, self.cfg.save_every)
-        if any(self._due(every) for every in cadences) or self._stop is not None:
+        if any(self._due(every) for every in cadences) or stopping:
             self._log(stats)  # what is evaluated or saved has its seconds counted
         if self._due(self.cfg.eval_every):
             self._evaluate()
         if self._due(self.cfg.save_every) and self.epoch < self.cfg.max_iterations:
-            self._save_last()
+            self._save_last(may_fail=True)
 
     def _due(self, every: int) -> bool:
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.max_iterations)
 
     def _log(self, stats: Dict[str, torch.Tensor]) -> None:
-        values = to_host({**stats, "finite": self.task.finite.all()})
-        if values.pop("finite") < 1.0:
-            raise NonFinite(self._describe_non_finite())
+        values = to_host({**stats, "pulse": self._guard.pulse()})
+        self._guard.check(values.pop("pulse"), values, self.epoch)
         episodes = self._episodes.take()
         if "return" in episodes:
             self.last_return = episodes["return"]
@@ -124,26 +127,17 @@ class Trainer:
         }
         if self.logger:
             self.logger.iteration(record)
+        self._guard.remember(self._own_state())
 
     def _frames_since_log(self) -> int:
-        epochs = self.epoch - getattr(self, "_logged_epoch", self._first_epoch)
+        epochs = self.epoch - self._logged_epoch
         self._logged_epoch = self.epoch
         return epochs * self.frames_per_epoch
 
-    _first_epoch = 0
-
-    def _describe_non_finite(self) -> str:
-        bad = (~self.task.finite).nonzero().flatten().tolist()
-        return (
-            f"non-finite observations by iteration {self.epoch} in {len(bad)} environments, first: {bad[:5]}; "
-            f"the last good checkpoint is {checkpoint.latest(self.run_dir)}"
-        )
-
     def _evaluate(self) -> None:
         """By the first process; the others wait to hear whether the policy is the best so far."""
-        better = distributed.agree(self._evaluate_here() if self.logger else None)
-        if better:
-            self._save(f"{self.name}.pth")
+        if distributed.agree(self._evaluate_here() if self.logger else False):
+            self._save(f"{self.name}.pth", may_fail=True)
 
     def _evaluate_here(self) -> bool:
         policy = self.learner.policy(self.eval_task.num_envs, deterministic=True)
@@ -167,34 +161,47 @@ class Trainer:
             return False
         return self.epoch % self.camera.every < self.cfg.eval_every or self.epoch == self.cfg.max_iterations
 
-    def _save_last(self) -> None:
-        self._save(f"last_{self.name}_ep_{self.epoch}_rew_{self.last_return:.2f}.pth")
+    def _save_last(self, may_fail: bool = False) -> None:
+        self._save(f"last_{self.name}_ep_{self.epoch}_rew_{self.last_return:.2f}.pth", may_fail)
+        if self.logger:
+            checkpoint.rotate(self.run_dir, self.cfg.keep_checkpoints)
+            self.logger.flush()  # a resumed run writes only what comes after
 
-    def _save(self, name: str) -> None:
+    def _save(self, name: str, may_fail: bool) -> None:
+        """Gathers and writes a checkpoint; with ``may_fail`` says why it cannot: the next time may go better."""
         state = self.state_dict()
-        if state is not None:
+        if state is None:
+            return
+        try:
             checkpoint.save(self.run_dir / "nn" / name, state)
+        except OSError as error:
+            if not may_fail:
+                raise
+            print(f"warning: no checkpoint written ({error}); training goes on, earlier ones are intact", flush=True)
 
-    def _ask_to_stop(self, signum: int, frame: Any) -> None:
-        if self._stop is not None:
-            raise KeyboardInterrupt
-        self._stop = signum
-        print("\nstopping after this iteration (again: at once)", flush=True)
+    def _roll_back(self, error: NonFinite) -> None:
+        """Goes on from the last good checkpoint with half the learning rate; raises ``error`` if that is not allowed any more."""
+        found = checkpoint.newest_good(self.run_dir, self.task.device) if self.rollbacks < self.max_rollbacks else None
+        if found is None:
+            raise error
+        path, state = found
+        count = self.rollbacks + 1
+        self.load_state_dict(state)
+        self.learner.scale_rates(0.5 ** (count - self.rollbacks))  # the checkpoint may be older than the rollback before
+        self.rollbacks = count
+        self._episodes.take(), self._timer.take()
+        if self.logger:
+            self.logger.rewind(self.frames)
+        self._guard.remember(self._own_state())
+        print(f"warning: {error}; rolled back to '{path}' with {0.5 ** count:g} of the learning rate "
+              f"({count} of {self.max_rollbacks} times)", flush=True)
 
     # -- checkpoint ----------------------------------------------------------------------------
 
     def state_dict(self) -> Optional[Dict[str, Any]]:
-        """What every process continues from, and under ``processes`` what each has of its own; None but on the first."""
-        own = distributed.gather({
-            "task": self.task.state_dict(), "hidden": [hidden.clone() for hidden in self.policy.hidden],
-            "critic_hidden": self.learner.critic_hidden, "rng": checkpoint.rng_state(self.task.device),
-        })
-        if own is None:
-            return None
-        return {
-            "learner": self.learner.state_dict(), "processes": own, "epoch": self.epoch, "frames": self.frames,
-            "train_seconds": self.train_seconds, "best": self.best, "last_return": self.last_return,
-        }
+        """What all processes continue from, and under ``processes`` what each has of its own; None but on the first."""
+        own = distributed.gather(self._of_this_process())
+        return None if own is None else {**self._shared_state(), "processes": own}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Continues bit for bit; with another number of processes, from the same weights with new episodes."""
@@ -202,9 +209,9 @@ class Trainer:
             raise ConfigError("the checkpoint is of an older version, which can be evaluated but not continued; "
                               "write checkpoint=<file> in place of resume= to start from its weights")
         self.learner.load_state_dict(state["learner"])
-        for key in ("epoch", "frames", "train_seconds", "best", "last_return"):
+        for key in _COUNTERS:
             setattr(self, key, state[key])
-        self._first_epoch = self.epoch
+        self._logged_epoch = self.epoch
         if len(state["processes"]) != distributed.SIZE:
             print(f"warning: the checkpoint is of {len(state['processes'])} processes, now there are {distributed.SIZE}: "
                   "weights and counters go on, episodes start anew", flush=True)
@@ -215,3 +222,19 @@ class Trainer:
             hidden.copy_(saved)
         self.learner.critic_hidden = own["critic_hidden"]
         checkpoint.set_rng_state(own["rng"], self.task.device)
+
+    def _shared_state(self) -> Dict[str, Any]:
+        return {"learner": self.learner.state_dict(), **{key: getattr(self, key) for key in _COUNTERS}}
+
+    def _of_this_process(self) -> Dict[str, Any]:
+        return {"task": self.task.state_dict(), "hidden": [hidden.clone() for hidden in self.policy.hidden],
+                "critic_hidden": self.learner.critic_hidden, "rng": checkpoint.rng_state(self.task.device)}
+
+    def _own_state(self) -> Dict[str, Any]:
+        """Enough to repeat this process alone."""
+        return {**self._shared_state(), "processes": [self._of_this_process()]}
+
+
+def _agreed(stop: Optional[Stop]) -> bool:
+    """Whether any process was asked to stop: then all do."""
+    return distributed.largest(int(bool(stop))) > 0

@@ -13,7 +13,7 @@ PACKAGE = Path(happo_gpu.__file__).parent
 # module prefix -> prefixes of happo_gpu that it may import, besides its own package
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
-    ("config", set()), ("process", set()), ("types", set()), ("geometry", set()),
+    ("config", set()), ("process", set()), ("signals", set()), ("types", set()), ("geometry", set()),
     ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("compiled", BASE), ("accelerate", BASE | {"compiled"}),
     ("tasks", BASE | {"sim.base", "sim.locomotion"}),
     ("data", BASE),
@@ -22,14 +22,15 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("console", BASE), ("dashboard", BASE | {"console"}), ("tracking", BASE | {"log"}),
     ("recording", BASE), ("outlines", BASE | {"sim.base", "tasks.push"}), ("scene", BASE | {"outlines"}), ("playback", BASE | {"evaluate", "recording"}),
     ("baselines", BASE), ("evaluations", BASE | {"evaluate"}),
-    ("trainer", BASE | {"distributed", "checkpoint", "evaluate", "log", "data", "recording"}),
+    ("guard", BASE | {"checkpoint", "data", "distributed"}), ("memory", BASE | {"data", "algo.batch"}),
+    ("trainer", BASE | {"distributed", "checkpoint", "evaluate", "guard", "log", "data", "recording", "signals"}),
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"evaluations", "outlines", "pushes", "command", "cli"}),
     ("sweep", BASE | {"command", "cli"}), ("compare", BASE | {"command", "plot"}),
     ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
     ("render", BASE | {"evaluate", "outlines", "video", "command", "cli"}),
     ("view", BASE | {"outlines", "scene", "playback", "command"}),
-    ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}),
+    ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}), ("replay", {""}),
     ("testing", {""}),
 ]
 FENCES: Dict[str, Set[str]] = {
@@ -37,8 +38,8 @@ FENCES: Dict[str, Set[str]] = {
     "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "trainer", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco", "sim.legged",
-                   "sim.locomotion"}
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco", "sim.legged",
+                   "guard", "sim.locomotion"}
 
 
 def modules() -> List[Path]:

@@ -9,7 +9,7 @@ import torch
 
 from conftest import CPU, compose_config
 from happo_gpu import build, checkpoint
-from happo_gpu.trainer import NonFinite
+from happo_gpu.guard import NonFinite
 
 SMALL = ["num_envs=11", "algo.episode_length=5", "algo.model.hidden_sizes=[8,8]", "algo.actor_num_mini_batch=2",
          "algo.critic_num_mini_batch=2", "task.env.controlFrequencyInv=2", "task.env.episodeLength=24",
@@ -59,7 +59,7 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path):
     for _ in range(2):  # these two are lost with the process
         first._after_iteration(first.iterate())
     torch.manual_seed(999)
-    state = checkpoint.load(checkpoint.latest(tmp_path / "cut"), CPU)
+    _, state = checkpoint.newest_good(tmp_path / "cut", CPU)
     second = make(tmp_path, state=state, name="cut")
     assert second.epoch == 3
     second.run()
@@ -89,7 +89,7 @@ def test_memories_masks_and_deaths_survive_a_resume(tmp_path, task):
         first._after_iteration(first.iterate())
     first._save_last()
     torch.manual_seed(999)
-    second = build_one("cut", checkpoint.load(checkpoint.latest(tmp_path / "cut"), CPU))
+    second = build_one("cut", checkpoint.newest_good(tmp_path / "cut", CPU)[1])
     second.run()
     assert equal(weights(whole), weights(second))
     assert equal(whole.policy.hidden, second.policy.hidden) and bool(whole.policy.hidden[0].any())
@@ -138,7 +138,7 @@ def test_training_path_does_not_import_numpy():
 def test_non_finite_state_stops_the_run_and_names_the_environment(tmp_path):
     trainer = make(tmp_path)
     trainer.task.sim.agent_pose[4, 1, 0] = float("nan")
-    with pytest.raises(NonFinite, match=r"iteration 1 in 1 environments, first: \[4\]"):
+    with pytest.raises(NonFinite, match=r"iteration 1: non-finite .* 1 environments: 4;"):
         trainer.run()
 
 

@@ -68,6 +68,7 @@ class OnPolicyLearner:
         self.actor_optimizers = [self._adam(actor, cfg.lr) for actor in self.actors]
         self.critic_optimizer = self._adam(self.critic, cfg.critic_lr)
         self.critic_hidden: Optional[Tensor] = None  # (N', R, H) at the start of the next rollout; of these environments
+        self._rate_scale = 1.0  # of both learning rates, unless they follow the KL
         for module in (*self.actors, self.critic):
             distributed.share(module)
         # The order, the same in all processes, is drawn on the host: as a Python list it costs no device synchronisation.
@@ -88,8 +89,7 @@ class OnPolicyLearner:
     @property
     def chunk(self) -> int:
         """Steps of a training sequence; 0 for feed-forward networks."""
-        model = self.cfg.model
-        return {"none": 0, "naive": self.cfg.episode_length, "chunked": model.data_chunk_length}[model.recurrent]
+        return self.cfg.chunk
 
     def policy(self, num_envs: int, deterministic: bool = False) -> Policy:
         """The actors as they are and will be, acting in ``num_envs`` environments."""
@@ -126,10 +126,18 @@ class OnPolicyLearner:
         """Share of the run that is over, in [0, 1): scales the learning rates if they decay."""
         if self.cfg.adaptive_kl:
             return
-        decay = 1.0 - fraction if self.cfg.use_linear_lr_decay else 1.0
+        decay = self._rate_scale * (1.0 - fraction if self.cfg.use_linear_lr_decay else 1.0)
         for optimizer in self.actor_optimizers:
             optimizer.param_groups[0]["lr"] = self.cfg.lr * decay
         self.critic_optimizer.param_groups[0]["lr"] = self.cfg.critic_lr * decay
+
+    def scale_rates(self, factor: float) -> None:
+        """Multiplies the learning rates from here on."""
+        if not self.cfg.adaptive_kl:
+            self._rate_scale *= factor
+            return
+        for optimizer in (*self.actor_optimizers, self.critic_optimizer):
+            optimizer.param_groups[0]["lr"].mul_(factor)
 
     def step_actor(self, index: int, batch: ActorBatch) -> Stats:
         """One actor's step on its batch, as cfg.actor_step says."""
@@ -289,7 +297,7 @@ class OnPolicyLearner:
             "value_norm": self.value_norm.state_dict() if isinstance(self.value_norm, ValueNorm) else {},
             "actor_optimizers": [optimizer.state_dict() for optimizer in self.actor_optimizers],
             "critic_optimizer": self.critic_optimizer.state_dict(),
-            "order_rng": self._order_rng.getstate(),
+            "order_rng": self._order_rng.getstate(), "rate_scale": self._rate_scale,
         }
 
     def load_state_dict(self, state: Dict[str, Any], weights_only: bool = False) -> None:
@@ -306,5 +314,6 @@ class OnPolicyLearner:
         for optimizer, saved in zip(self.actor_optimizers, state["actor_optimizers"]):
             optimizer.load_state_dict(saved)
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self._rate_scale = state.get("rate_scale", 1.0)  # older checkpoints have none
         version, internal, gauss = state["order_rng"]
         self._order_rng.setstate((version, tuple(internal), gauss))

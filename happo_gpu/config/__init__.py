@@ -50,6 +50,7 @@ class Config:
     wandb_name: str = field()
     accelerate: str = choice("auto", "eager", "compile")
     num_threads: int = limit(low=0)
+    on_nan: str = choice("stop", "rollback")
 
 
 def parse(raw: Mapping[str, Any]) -> Config:

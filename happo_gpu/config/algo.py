@@ -75,6 +75,11 @@ class AlgoConfig:
     trust_region: TrustRegionConfig = field()
     model: ModelConfig = field()
 
+    @property
+    def chunk(self) -> int:
+        """Steps of a training sequence; 0 for feed-forward networks."""
+        return {"none": 0, "naive": self.episode_length, "chunked": self.model.data_chunk_length}[self.model.recurrent]
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -85,3 +90,5 @@ class TrainConfig:
     eval_every: int = limit(low=0)
     save_every: int = limit(low=0)
     eval_envs: int = limit(low=1)
+    keep_checkpoints: int = limit(low=2)
+    max_rollbacks: int = limit(low=1)

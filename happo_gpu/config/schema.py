@@ -10,8 +10,14 @@ from dataclasses import field
 from typing import Any, Dict, List, Mapping, Sequence, Union
 
 
+LARGEST_INT = 2**31 - 1
+
+
 class ConfigError(ValueError):
     """A key, value or file that the user gave cannot be used; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # whatever was typed
 
 
 def limit(
@@ -60,9 +66,9 @@ def flatten(raw: Mapping[str, Any], prefix: str = "") -> List[str]:
     """Dotted names of every key of nested data."""
     keys: List[str] = []
     for key, value in raw.items():
-        keys.append(prefix + key)
+        keys.append(prefix + str(key))
         if isinstance(value, Mapping):
-            keys += flatten(value, prefix + key + ".")
+            keys += flatten(value, f"{prefix}{key}.")
     return keys
 
 
@@ -73,7 +79,7 @@ def typed(cls: type, raw: Any, path: str) -> Any:
     names = [f.name for f in dataclasses.fields(cls)]
     for key in raw:
         if key not in names:
-            raise ConfigError(f"unknown key {_join(path, key)}; {nearest(key, names)}")
+            raise ConfigError(f"unknown key {_join(path, key)}; {nearest(str(key), names)}")
     missing = [name for name in names if name not in raw]
     if missing:
         raise ConfigError(f"missing key {_join(path, missing[0])}: add it to the YAML file or the command line")
@@ -90,7 +96,7 @@ def _by_name(raw: Any, path: str, known: Dict[str, type]) -> type:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path} must be a group of keys, not {raw!r}")
     name = raw.get("name")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ConfigError(f"{path}.name={name} is not known; {nearest(str(name), list(known))}")
     return known[name]
 
@@ -117,13 +123,15 @@ def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path}={value!r} must be a group of keys")
+        if not all(isinstance(key, str) for key in value):
+            raise ConfigError(f"{path}={value!r}: its keys must be names")
         return {key: _convert(item, args[1], _join(path, key), limits) for key, item in value.items()}
     return _scalar(value, hint, path, limits)
 
 
 def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf * (1 if value > 0 else -1)
     if hint is str and value is None:
         value = ""
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -135,6 +143,8 @@ def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any
         low, high = limits.get("low", -math.inf), limits.get("high", sys.float_info.max)
         if not low <= value <= high:
             raise ConfigError(f"{path}={value} is out of range; allowed: {_interval(low, high)}")
+        if hint is int and value > LARGEST_INT or hint is float and not math.isfinite(value):
+            raise ConfigError(f"{path}={value} is out of range; allowed: {f'up to {LARGEST_INT}' if hint is int else 'finite numbers'}")
     choices = limits.get("choices")
     if choices and value not in choices:
         raise ConfigError(f"{path}={value!r} is not known; write one of: {', '.join(filter(None, choices))}")

@@ -55,9 +55,8 @@ class MujocoSim(Sim):
         self.worlds.place(mask, agent_pose, height, joints, torch.zeros(n, a, 6))
         self.worlds.place_objects(mask, object_pose)
         self.walk.reset(mask)
-        keep = (~mask).view(-1, 1, 1)
-        self._trim.mul_(keep)
-        self._model.mul_(keep)
+        for state in (self._trim, self._model):
+            state.masked_fill_(mask.view(-1, 1, 1), 0.0)  # not a product: 0 * NaN is NaN
         self._read()
 
     def state_dict(self) -> Dict[str, Tensor]:

@@ -166,14 +166,13 @@ class PlanarSim(Sim):
         return points[..., world, :].flatten(0, 1), forces[..., world, :].flatten(0, 1)
 
     def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
-        keep = (~mask).to(self._robot_pose.dtype)  # (N,)
         self._robot_pose.copy_(torch.where(mask, agent_pose.permute(1, 2, 0), self._robot_pose))
         self._box_pose.copy_(torch.where(mask, object_pose[:, 0].permute(1, 0), self._box_pose))
         for state in (
             self._robot_vel, self._box_vel, self._v_ref, self._v_ref_last, self._model_vel,
             self._trim, self._stretch_box, self._stretch_pair,
         ):
-            state.mul_(keep)
+            state.masked_fill_(mask, 0.0)  # not a product: 0 * NaN is NaN
         self._refresh_headings()
         phase = 2.0 * math.pi * torch.rand_like(self._gait_phase)
         self._gait_phase.copy_(torch.where(mask, phase, self._gait_phase))

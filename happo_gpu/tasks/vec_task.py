@@ -32,7 +32,6 @@ class VecTask:
         progress_buf: (N,) int64, control steps since the start of the episode.
         extras: ``time_outs``; ``final_states`` (N, S), the critic's state before any reset;
             ``episode``: metrics (N,) of each environment's episode, of use where ``reset_buf``.
-        finite: (N,) bool, false for good once an observation was not finite.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class VecTask:
         self.terminated_buf = torch.zeros(n, dtype=torch.bool, device=device)
         self.progress_buf = torch.zeros(n, dtype=torch.int64, device=device)
         self.episode_return = torch.zeros(n, device=device)  # mean over value heads
-        self.finite = torch.ones(n, dtype=torch.bool, device=device)
         self.episode_sums: Dict[str, Tensor] = {}  # name -> (N,), summed over an episode, by tasks
         self.extras: Dict[str, Any] = {}
         # accelerate.py may replace this with a compiled version of itself.
@@ -137,7 +135,6 @@ class VecTask:
         self._reset_bookkeeping(everything)
         self.reset_where(everything)
         self.reset_buf.fill_(True)
-        self.finite.fill_(True)
         if stagger:
             decisions = self.max_episode_length // self.decimation
             self.progress_buf.copy_(torch.randint_like(self.progress_buf, decisions) * self.decimation)
@@ -176,11 +173,8 @@ class VecTask:
         return {name: value.clone() for name, value in metrics.items()}
 
     def _reset_bookkeeping(self, mask: Tensor) -> None:
-        keep = ~mask
-        self.progress_buf.mul_(keep)
-        self.episode_return.mul_(keep)
-        for value in self.episode_sums.values():
-            value.mul_(keep)
+        for value in (self.progress_buf, self.episode_return, *self.episode_sums.values()):
+            value.masked_fill_(mask, 0)  # not a product: 0 * NaN is NaN
 
     def _observe(self) -> Dict[str, Tensor]:
         self.obs_buf.copy_(self.compute_observations())
@@ -189,7 +183,6 @@ class VecTask:
             self.available_buf.copy_(self.compute_available())
         if self.active_buf is not None:
             self.active_buf.copy_(self.compute_active())
-        self.finite.logical_and_(torch.isfinite(self.obs_buf).all(-1))
         return {"obs": self.obs_buf, "states": self.states_buf}
 
     # -- checkpoint --------------------------------------------------------------------------
@@ -215,6 +208,6 @@ class VecTask:
 
     def _persistent(self) -> Dict[str, Tensor]:
         """Tensors besides the simulator's that outlive a step; a task adds its own."""
-        named = {"progress_buf": self.progress_buf, "episode_return": self.episode_return, "finite": self.finite}
+        named = {"progress_buf": self.progress_buf, "episode_return": self.episode_return}
         named.update({"sums/" + name: value for name, value in self.episode_sums.items()})
         return named

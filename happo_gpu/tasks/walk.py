@@ -159,7 +159,7 @@ class Go1Walk(VecTask):
         row = mask.unsqueeze(-1)
         self.phase.copy_(torch.where(row, torch.rand_like(self.phase), self.phase))
         for value in (self.action, self.last_action):
-            value.mul_(~row)
+            value.masked_fill_(row, 0.0)  # not a product: 0 * NaN is NaN
         self.sim.place_objects(mask, torch.full((n, 1, 3), FAR, device=self.device))
         self._resample_commands(mask)
 

@@ -1,0 +1,58 @@
+"""Whatever is typed, the answer is a config or one line; never a traceback."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+from conftest import compose_raw
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from happo_gpu.config import Config, ConfigError, parse
+from happo_gpu.config.schema import flatten
+
+NUMBERS = st.one_of(st.integers(), st.sampled_from([0, 1, -1, 7, 2**31, 2**63, 10**400]), st.floats(), st.sampled_from([0.5, 1e-30, 1e300]))
+SCALARS = st.one_of(NUMBERS, st.text(max_size=8), st.booleans(), st.none(),
+                    st.sampled_from(["", "auto", "HATRPO", "rollback", "Recall", "mujoco", "a\nb", "1e5", "${seed}"]))
+VALUES = st.recursive(SCALARS, lambda inner: st.one_of(
+    st.lists(inner, max_size=4), st.dictionaries(st.one_of(st.text(max_size=5), st.integers(), st.booleans(), st.none()), inner, max_size=3),
+), max_leaves=6)
+EDITS = st.lists(st.tuples(st.sampled_from(["set", "set", "set", "add", "delete"]), st.integers(0, 10**6), VALUES), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def composed():
+    return [compose_raw(*overrides) for overrides in (
+        (), ("task=Recall",), ("task=Go1Walk", "sim=mujoco"), ("algo=MAPPO",), ("algo.model.recurrent=chunked", "+task.randomize.object_mass=[0.5,2]"))]
+
+
+def edited(raw, kind, place, value):
+    """Sets, deletes or adds one key somewhere in nested data."""
+    keys = flatten({str(key): item for key, item in raw.items()})
+    if not keys:
+        return
+    *groups, leaf = keys[place % len(keys)].split(".")
+    for group in groups:
+        if not isinstance(raw, dict) or group not in raw:
+            return
+        raw = raw[group]
+    if not isinstance(raw, dict):
+        return
+    if kind == "delete":
+        raw.pop(leaf, None)
+    elif kind == "add":
+        raw[value if isinstance(value, (str, int, float, bool, type(None))) else "new"] = value
+    else:
+        raw[leaf] = value
+
+
+@settings(max_examples=2200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(which=st.integers(0, 4), edits=EDITS)
+def test_any_config_is_parsed_or_refused_in_one_line(composed, which, edits):
+    raw = copy.deepcopy(composed[which])
+    for edit in edits:
+        edited(raw, *edit)
+    try:
+        assert isinstance(parse(raw), Config)
+    except ConfigError as error:
+        assert "\n" not in str(error) and len(str(error)) > 5
