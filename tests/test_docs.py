@@ -36,7 +36,7 @@ def commands(page: Path) -> List[List[str]]:
     return [line for line in words if "--algo" not in line]  # HARL's
 
 
-TYPED = [(page.name, line) for page in PAGES for line in commands(page)]
+TYPED = {" ".join(line): (page.name, line) for page in PAGES for line in commands(page)}  # each once: composing takes time
 
 
 def check(line: List[str]) -> None:
@@ -49,7 +49,8 @@ def check(line: List[str]) -> None:
         check_training(line[line.index("train.py") + 1:])
     elif line[1] == "-m":
         assert importlib.util.find_spec(line[2]), line[2]
-        check_options(line[3:], Path(importlib.util.find_spec(line[2]).origin).read_text())
+        trains = " ".join(known_keys()) if line[2] == "happo_gpu.sweep" else ""  # which takes what train.py takes
+        check_options(line[3:], Path(importlib.util.find_spec(line[2]).origin).read_text() + trains)
     else:
         check_options([word for word in line[2:] if word.startswith("--")], (ROOT / line[1]).read_text())
 
@@ -63,7 +64,7 @@ def check_extras(line: List[str]) -> None:
 
 def check_training(words: List[str]) -> None:
     """Composed and parsed as the command itself would; of a multirun's values the first."""
-    words = [re.sub(r"<[^>]*>", "x", word) for word in words if word != "-m"]
+    words = [re.sub(r"<[^>]*>", "x", word) for word in words if word != "-m" and not word.startswith("task=<")]
     words = [word if "[" in word else word.split(",")[0].replace("task=Meet", "task=Recall") for word in words]  # Meet is the reader's
     config.parse(compose_raw(*words))
 
@@ -74,7 +75,7 @@ def check_options(words: List[str], source: str) -> None:
         assert "=" not in word and not word.startswith("--") or option in source, word
 
 
-@pytest.mark.parametrize("page, line", TYPED, ids=[f"{page}: {' '.join(line)}" for page, line in TYPED])
+@pytest.mark.parametrize("page, line", TYPED.values(), ids=[f"{page}: {line}" for line, (page, _) in TYPED.items()])
 def test_what_a_page_says_to_type_exists(page, line):
     check(line)
 
@@ -136,8 +137,8 @@ def test_the_worked_example_does_what_its_page_says(tmp_path):
                            ("docs/examples/test_meet.py", ".")):
         shutil.copy(str(ROOT / source), str(tmp_path / target))
     page = (ROOT / "docs" / "own_task.md").read_text()
-    (row, entry), (imported, table, name) = (
-        re.search(pattern, page).groups() for pattern in (r"(TASK_CONFIGS: .* = \{)(.*, )\.\.\.", r"(from .* import Meet\n)\n(SMALL_TASKS = \{)(.*, )\.\.\."))
+    row, entry = re.search(r"(TASK_CONFIGS: .* = \{)(.*, )\.\.\.", page).groups()
+    imported, table, name = re.search(r"(from .* import Meet\n)\n(SMALL_TASKS = \{)(.*, )\.\.\.", page).groups()
     insert(tmp_path / "happo_gpu/config/tasks.py", row, row + entry)
     insert(tmp_path / "happo_gpu/build.py", table, imported + table + name)
     run = functools.partial(subprocess.run, cwd=str(tmp_path), capture_output=True, text=True,
