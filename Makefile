@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?= task=Go1Push algo=HAPPO num_envs=4096
 
-.PHONY: train test venv clean
+.PHONY: train test docs venv clean
 
 train: venv
 	$(VENV)/bin/python train.py $(ARGS)
 
 test: venv
 	$(VENV)/bin/python -m pytest
-	$(VENV)/bin/vermin -q -t=3.8- --no-tips --eval-annotations happo_gpu examples train.py
+	$(VENV)/bin/vermin -q -t=3.8- --no-tips --eval-annotations happo_gpu examples docs/examples train.py
+
+docs: venv
+	$(VENV)/bin/python -m sphinx -W --keep-going -q docs site
 
 venv: $(VENV)/.installed
 
@@ -20,4 +23,4 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) *.egg-info .pytest_cache
+	rm -rf $(VENV) site *.egg-info .pytest_cache
