@@ -174,11 +174,11 @@ def build_console(run_dir: Path) -> Sink:
 
 
 def predict_memory(cfg: Config, device: torch.device) -> memory.Need:
-    """What training will need, known before any of it is allocated: from a task of two environments."""
+    """What training will need, known before any of it is allocated: from tasks of two and three environments."""
     with _aside(device):
-        task = build_task(cfg, 2, device, "eager")
+        task, larger = (build_task(cfg, n, device, "eager") for n in (2, 3))
     rollout = _rollout_like(task, cfg)
-    return memory.predict(cfg.algo, task, rollout, cfg.task.env.numEnvs, cfg.train.eval_envs)
+    return memory.predict(cfg.algo, task, larger, rollout, cfg.task.env.numEnvs, cfg.train.eval_envs)
 
 
 def build_camera(cfg: Config, dt: float) -> Optional[Camera]:

@@ -43,12 +43,14 @@ class Need:
         return f"{self.total / MB:.0f} MB ({parts})"
 
 
-def predict(cfg: AlgoConfig, task, rollout: Rollout, num_envs: int, eval_envs: int) -> Need:
-    """What ``num_envs`` environments need, from a task and a rollout of a few."""
-    per_env, recorded = (tensor_bytes(owner) / task.num_envs for owner in (task, rollout))
+def predict(cfg: AlgoConfig, task, larger, rollout: Rollout, num_envs: int, eval_envs: int) -> Need:
+    """What ``num_envs`` environments need, from tasks of a few and of one more, and a rollout of the first."""
+    per_env = tensor_bytes(larger) - tensor_bytes(task)
+    constants = tensor_bytes(task) - task.num_envs * per_env
+    recorded = tensor_bytes(rollout) / task.num_envs
     samples, weights = num_envs * rollout.num_steps, FLOAT * _num_weights(cfg, task)
     return Need(
-        simulator=(num_envs + eval_envs) * per_env, rollout=num_envs * recorded,
+        simulator=(num_envs + eval_envs) * per_env + 2 * constants, rollout=num_envs * recorded,
         update=samples * _update_bytes(cfg, task, rollout, samples), networks=4 * weights, copy=num_envs * per_env + 3 * weights,
     )
 
@@ -71,8 +73,10 @@ def _update_bytes(cfg: AlgoConfig, task, rollout: Rollout, samples: int) -> floa
 def _num_weights(cfg: AlgoConfig, task) -> int:
     def of(num_in: int, num_out: int) -> int:
         sizes = [num_in, *cfg.model.hidden_sizes, num_out]
-        memory = 6 * cfg.model.recurrent_n * sizes[-2] ** 2 if cfg.model.recurrent != "none" else 0
-        return memory + sum((a + 1) * b for a, b in zip(sizes, sizes[1:]))
+        width, model = sizes[-2], cfg.model
+        memory = 6 * width * (width + 1) * model.recurrent_n + 2 * width if model.recurrent != "none" else 0
+        norms = 2 * num_in * model.use_feature_normalization + 2 * sum(model.hidden_sizes) * model.use_layer_norm
+        return memory + norms + sum((a + 1) * b for a, b in zip(sizes, sizes[1:]))
 
     actors = task.agents[:1] if cfg.model.share_param else task.agents
     return sum(of(agent.num_obs, agent.num_choices or agent.num_actions) for agent in actors) + of(task.num_states, task.num_values)

@@ -17,7 +17,7 @@ def warnings(capsys):
 def test_a_full_disk_under_the_metrics_is_one_line(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     logger = Logger.__new__(Logger)
-    logger._run_dir, logger._live, logger._board = tmp_path, False, None
+    logger._run_dir, logger._sinks, logger._board = tmp_path, [], None
     logger._jsonl = (tmp_path / "metrics.jsonl").open("w")
     for _ in range(3):
         logger.iteration(RECORD)
@@ -27,7 +27,7 @@ def test_a_full_disk_under_the_metrics_is_one_line(tmp_path, capsys):
 
 
 def test_a_tensorboard_that_fails_is_one_line_and_no_traceback(tmp_path, capsys):
-    logger = Logger(tmp_path)
+    logger = Logger(tmp_path, [])
 
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -44,7 +44,7 @@ def test_a_tensorboard_that_fails_is_one_line_and_no_traceback(tmp_path, capsys)
 
 def test_a_missing_tensorboard_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    logger = Logger(tmp_path)
+    logger = Logger(tmp_path, [])
     logger.iteration(RECORD)
     logger.close()
     assert len(warnings(capsys)) == 1
