@@ -5,6 +5,7 @@ process through the disk; if it fails, this process compiles everything itself.
 """
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -33,8 +34,9 @@ class Helper:
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": here.rstrip(os.pathsep)},
         )
-        pickle.dump((cfg, torch.get_num_threads()), self._process.stdin)
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it failed at once
+            pickle.dump((cfg, torch.get_num_threads()), self._process.stdin)
+            self._process.stdin.close()
 
     def wait(self) -> None:
         if self._process is not None:
