@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import sys
 import typing
@@ -72,6 +73,9 @@ def flatten(raw: Mapping[str, Any], prefix: str = "") -> List[str]:
     return keys
 
 
+_hints_of = functools.lru_cache(maxsize=None)(typing.get_type_hints)  # it parses source text; a config is typed often
+
+
 def typed(cls: type, raw: Any, path: str) -> Any:
     """Builds a config class from nested plain data, or raises :class:`ConfigError`; ``path`` is its dotted name."""
     if not isinstance(raw, Mapping):
@@ -83,7 +87,7 @@ def typed(cls: type, raw: Any, path: str) -> Any:
     missing = [name for name in names if name not in raw]
     if missing:
         raise ConfigError(f"missing key {_join(path, missing[0])}: add it to the YAML file or the command line")
-    hints = typing.get_type_hints(cls)
+    hints = _hints_of(cls)
     values = {
         f.name: _convert(raw[f.name], hints[f.name], _join(path, f.name), f.metadata)
         for f in dataclasses.fields(cls)

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from happo_gpu.config import Config, ConfigError, parse
-from happo_gpu.config.schema import flatten
 
 NUMBERS = st.one_of(st.integers(), st.sampled_from([0, 1, -1, 7, 2**31, 2**63, 10**400]), st.floats(), st.sampled_from([0.5, 1e-30, 1e300]))
 SCALARS = st.one_of(NUMBERS, st.text(max_size=8), st.booleans(), st.none(),
@@ -26,32 +25,34 @@ def composed():
         (), ("task=Recall",), ("task=Go1Walk", "sim=mujoco"), ("algo=MAPPO",), ("algo.model.recurrent=chunked", "+task.randomize.object_mass=[0.5,2]"))]
 
 
-def edited(raw, kind, place, value):
+def places(raw):
+    """Every key of nested data, with the group that it is in."""
+    for key, value in raw.items():
+        yield raw, key
+        if isinstance(value, dict):
+            yield from places(value)
+
+
+def edit(raw, kind, number, value):
     """Sets, deletes or adds one key somewhere in nested data."""
-    keys = flatten({str(key): item for key, item in raw.items()})
-    if not keys:
+    everywhere = list(places(raw))
+    if not everywhere:
         return
-    *groups, leaf = keys[place % len(keys)].split(".")
-    for group in groups:
-        if not isinstance(raw, dict) or group not in raw:
-            return
-        raw = raw[group]
-    if not isinstance(raw, dict):
-        return
+    group, key = everywhere[number % len(everywhere)]
     if kind == "delete":
-        raw.pop(leaf, None)
-    elif kind == "add":
-        raw[value if isinstance(value, (str, int, float, bool, type(None))) else "new"] = value
+        del group[key]
+    elif kind == "set":
+        group[key] = value
     else:
-        raw[leaf] = value
+        group["new" if isinstance(value, (dict, list)) else value] = value
 
 
 @settings(max_examples=2200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(which=st.integers(0, 4), edits=EDITS)
 def test_any_config_is_parsed_or_refused_in_one_line(composed, which, edits):
     raw = copy.deepcopy(composed[which])
-    for edit in edits:
-        edited(raw, *edit)
+    for each in edits:
+        edit(raw, *each)
     try:
         assert isinstance(parse(raw), Config)
     except ConfigError as error:
