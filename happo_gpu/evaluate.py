@@ -88,7 +88,8 @@ def wilson_interval(rate: float, n: int) -> Tuple[float, float]:
     z = 1.959964
     centre = rate + z * z / (2 * n)
     spread = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+    low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+    return max(0.0, min(rate, low)), min(1.0, max(rate, high))  # rounding alone would leave out a rate of 0 or 1
 
 
 def report(result: Dict[str, Any]) -> str:

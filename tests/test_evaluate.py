@@ -36,6 +36,8 @@ def test_only_the_first_episode_of_each_environment_counts():
 def test_wilson_interval_of_a_known_proportion():
     low, high = wilson_interval(0.9, 100)  # published value 0.826 to 0.945
     assert low == pytest.approx(0.826, abs=1e-3) and high == pytest.approx(0.945, abs=1e-3)
+    for n in range(1, 100):
+        assert wilson_interval(0.0, n)[0] == 0.0 and wilson_interval(1.0, n)[1] == 1.0
 
 
 def test_failures_count_as_a_whole_episode_in_finished_time():

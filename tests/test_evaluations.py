@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -18,22 +20,27 @@ from happo_gpu.trainer import EVALUATION_SEED
 
 SMALL = ["num_envs=11", "algo.episode_length=5", "algo.model.hidden_sizes=[8,8]", "algo.actor_num_mini_batch=2",
          "algo.critic_num_mini_batch=2", "task.env.controlFrequencyInv=2", "task.env.episodeLength=24", "accelerate=eager",
-         "task.env.goalDistance=[0.9,1.1]", "train.eval_envs=7", "eval_every=2", "save_every=2", "max_iterations=6"]
+         "task.env.goalDistance=[0.9,1.1]", "train.eval_envs=19", "eval_every=2", "save_every=2", "max_iterations=6"]
 
 
 def again(**changes):
     """The run's config as test=True sees it; by default with training's own starts."""
-    return parse({**compose_raw(*SMALL), "test": True, "num_envs": 7, "seed": EVALUATION_SEED, **changes})
+    return parse({**compose_raw(*SMALL), "test": True, "num_envs": 19, "seed": EVALUATION_SEED, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    (path / "config.yaml").write_text(yaml.safe_dump(compose_raw(*SMALL)))
+    trainer = build.build_trainer(compose_config(*SMALL), path, "mine", CPU, build.seed_everything(1, False))
+    trainer.run()
+    trainer.logger.close()
+    return path
 
 
 @pytest.fixture
-def run_dir(tmp_path):
-    cfg = compose_config(*SMALL)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(compose_raw(*SMALL)))
-    trainer = build.build_trainer(cfg, tmp_path, "mine", CPU, build.seed_everything(1, False))
-    trainer.run()
-    trainer.logger.close()
-    return tmp_path
+def run_dir(trained, tmp_path):
+    return Path(shutil.copytree(str(trained), str(tmp_path / "run")))
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def test_a_killed_evaluation_goes_on_with_what_is_missing(run_dir, monkeypatch, 
     with pytest.raises(SystemExit):
         testing.evaluate_run(again(), run_dir, [])
     with (run_dir / evaluations.FILE).open("a") as file:
-        file.write('{"episodes": 7, "mean_ret\n')
+        file.write('{"episodes": 19, "mean_ret\n')
     assert "4 to evaluate" in capsys.readouterr().out and len(evaluations.read(run_dir)) == 2
     testing.evaluate_run(again(), run_dir, [])
     assert "2 to evaluate" in capsys.readouterr().out and len(played) == 5
