@@ -39,7 +39,9 @@ def evaluate_run(cfg: Config, run_dir: Path, typed: Sequence[str]) -> None:
     settings = evaluations.settings_of(cfg, seed, typed)
     wanted = {path: evaluations.identity({**settings, "content": _content(path)}) for path in paths}
     known = evaluations.read(run_dir)
-    missing = [path for path in paths if wanted[path] not in known]
+    # The best checkpoint is often one of the periodic ones: the same file is evaluated once.
+    first = {identity: path for path, identity in reversed(list(wanted.items()))}
+    missing = [path for path in paths if wanted[path] not in known and first[wanted[path]] == path]
     print(f"{len(paths)} checkpoints in {run_dir / 'nn'}, {len(missing)} to evaluate; results: {run_dir / evaluations.FILE}", flush=True)
     if missing:
         try:
@@ -48,7 +50,7 @@ def evaluate_run(cfg: Config, run_dir: Path, typed: Sequence[str]) -> None:
             print("stopped; the same command again evaluates the rest", flush=True)
             sys.exit(130)
         known = evaluations.read(run_dir)
-    rows = [known[identity] for identity in wanted.values() if identity in known]
+    rows = [{**known[identity], "checkpoint": path.name} for path, identity in wanted.items() if identity in known]
     if not rows:
         raise ConfigError(f"checkpoint={run_dir}: none of its checkpoints can be read")
     print(evaluations.table(rows), flush=True)

@@ -64,7 +64,7 @@ def test_a_run_s_checkpoints_measure_what_training_measured(run_dir, tasks_built
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     trained = {line["evaluation"]["epoch"]: line["evaluation"] for line in lines if "evaluation" in line}
     tested = list(evaluations.read(run_dir).values())
-    assert [each["epoch"] for each in tested[:3]] == [2, 4, 6] and tested[3]["checkpoint"] == "mine.pth"
+    assert [each["epoch"] for each in tested] == [2, 4, 6]  # the best is one of these
     for each in tested:
         same = trained[each["epoch"]]
         assert 0.0 < each["success_rate"] < 1.0  # starts at both sides of the goal's edge: worth comparing
@@ -85,13 +85,13 @@ def test_a_killed_evaluation_goes_on_with_what_is_missing(run_dir, monkeypatch, 
         testing.evaluate_run(again(), run_dir, [])
     with (run_dir / evaluations.FILE).open("a") as file:
         file.write('{"episodes": 19, "mean_ret\n')
-    assert "4 to evaluate" in capsys.readouterr().out and len(evaluations.read(run_dir)) == 2
+    assert "4 checkpoints" in capsys.readouterr().out and len(evaluations.read(run_dir)) == 2
     testing.evaluate_run(again(), run_dir, [])
-    assert "2 to evaluate" in capsys.readouterr().out and len(played) == 5
+    assert "1 to evaluate" in capsys.readouterr().out and len(played) == 4
     monkeypatch.setattr(build, "build_task", None)  # nothing is missing, so nothing may be built
     testing.evaluate_run(again(), run_dir, [])
     out = capsys.readouterr().out
-    assert "0 to evaluate" in out and out.count("last_mine_ep_") == 3 and "finished" in out and len(played) == 5
+    assert "0 to evaluate" in out and out.count("last_mine_ep_") == 3 and "mine.pth" in out and len(played) == 4
 
 
 def test_other_settings_and_seeds_are_kept_apart(run_dir, capsys):
@@ -99,11 +99,11 @@ def test_other_settings_and_seeds_are_kept_apart(run_dir, capsys):
     testing.evaluate_run(again(seed=3), run_dir, [])
     near = compose_raw(*SMALL, "task.env.goalDistance=[0.5,0.6]")
     testing.evaluate_run(again(task=near["task"]), run_dir, ["task.env.goalDistance=[0.5,0.6]"])
-    assert capsys.readouterr().out.count("4 to evaluate") == 3
+    assert capsys.readouterr().out.count("3 to evaluate") == 3
     kept = list(evaluations.read(run_dir).values())
-    assert len(kept) == 12 and [each["success_rate"] for each in kept[8:]] == [1.0] * 4
+    assert len(kept) == 9 and [each["success_rate"] for each in kept[6:]] == [1.0] * 3
     curves = evaluations.curves(kept)
-    assert list(curves) == ["as trained", "task.env.goalDistance=[0.5,0.6]"] and [len(points) for points in curves.values()] == [4, 4]
+    assert list(curves) == ["as trained", "task.env.goalDistance=[0.5,0.6]"] and [len(points) for points in curves.values()] == [3, 3]
 
 
 def test_a_damaged_checkpoint_does_not_cost_the_others(run_dir, capsys):

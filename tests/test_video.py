@@ -181,7 +181,7 @@ def test_what_cannot_be_filmed_is_said_in_one_line(run_dir, monkeypatch, capsys,
 
 
 def test_tasks_without_a_scene_are_refused():
-    with pytest.raises(ConfigError, match="task=Recall has no scene to draw from above"):
+    with pytest.raises(ConfigError, match="task=Recall has no scene to draw"):
         outlines.outlines_of(compose_config("task=Recall"))
 
 
