@@ -42,7 +42,7 @@ def evaluate_run(cfg: Config, run_dir: Path, typed: Sequence[str]) -> None:
     wanted = {path: evaluations.identity({**settings, "content": _content(path)}) for path in paths}
     known = evaluations.read(run_dir)
     missing = [path for path in paths if wanted[path] not in known]
-    print(f"{len(paths)} checkpoints in {run_dir / 'nn'}, {len(missing)} to evaluate; results: {run_dir / evaluations.FILE}", flush=True)
+    print(f"checkpoints in {run_dir / 'nn'}: {len(paths)}, of them {len(missing)} to evaluate; results in {evaluations.FILE}", flush=True)
     if missing:
         try:
             _evaluate_all(cfg, missing, run_dir, settings)
