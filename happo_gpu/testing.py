@@ -42,7 +42,7 @@ def evaluate_run(cfg: Config, run_dir: Path, typed: Sequence[str]) -> None:
     # The best checkpoint is often one of the periodic ones: the same file is evaluated once.
     first = {identity: path for path, identity in reversed(list(wanted.items()))}
     missing = [path for path in paths if wanted[path] not in known and first[wanted[path]] == path]
-    print(f"{len(paths)} checkpoints in {run_dir / 'nn'}, {len(missing)} to evaluate; results: {run_dir / evaluations.FILE}", flush=True)
+    print(f"checkpoints in {run_dir / 'nn'}: {len(paths)}, of them {len(missing)} to evaluate; results in {evaluations.FILE}", flush=True)
     if missing:
         try:
             _evaluate_all(cfg, missing, run_dir, settings)

@@ -85,7 +85,7 @@ def test_a_killed_evaluation_goes_on_with_what_is_missing(run_dir, monkeypatch, 
         testing.evaluate_run(again(), run_dir, [])
     with (run_dir / evaluations.FILE).open("a") as file:
         file.write('{"episodes": 19, "mean_ret\n')
-    assert "4 checkpoints" in capsys.readouterr().out and len(evaluations.read(run_dir)) == 2
+    assert ": 4, of them 3 to evaluate" in capsys.readouterr().out and len(evaluations.read(run_dir)) == 2
     testing.evaluate_run(again(), run_dir, [])
     assert "1 to evaluate" in capsys.readouterr().out and len(played) == 4
     monkeypatch.setattr(build, "build_task", None)  # nothing is missing, so nothing may be built
