@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from happo_gpu.config import Config, ConfigError, parse
 
-NUMBERS = st.one_of(st.integers(), st.sampled_from([0, 1, -1, 7, 2**31, 2**63, 10**400]), st.floats(), st.sampled_from([0.5, 1e-30, 1e300]))
-SCALARS = st.one_of(NUMBERS, st.text(max_size=8), st.booleans(), st.none(),
-                    st.sampled_from(["", "auto", "HATRPO", "rollback", "Recall", "mujoco", "a\nb", "1e5", "${seed}"]))
-VALUES = st.recursive(SCALARS, lambda inner: st.one_of(
-    st.lists(inner, max_size=4), st.dictionaries(st.one_of(st.text(max_size=5), st.integers(), st.booleans(), st.none()), inner, max_size=3),
-), max_leaves=6)
-EDITS = st.lists(st.tuples(st.sampled_from(["set", "set", "set", "add", "delete"]), st.integers(0, 10**6), VALUES), min_size=1, max_size=4)
+JUNK = st.sampled_from([
+    0, 1, -1, 7, 2**31, 2**63, -(10**400), 10**400, 0.5, 1e-30, 1e300, float("nan"), float("inf"), float("-inf"), True, False, None,
+    "", "auto", "HATRPO", "rollback", "Recall", "mujoco", "a\nb", "1e5", "${seed}", [], {}, [1], [[1]], {"name": [1]}, {1: 2}, {None: [1, 2]},
+])
+VALUES = st.one_of(JUNK, st.integers(), st.floats(), st.text(max_size=5), st.lists(JUNK, max_size=3),
+                   st.dictionaries(st.text(max_size=3), JUNK, max_size=2))
+EDITS = st.lists(st.tuples(st.sampled_from(["set", "set", "add", "delete"]), st.integers(0, 255), VALUES), min_size=1, max_size=3)
 
 
 @pytest.fixture(scope="module")
