@@ -34,7 +34,8 @@ def places(raw):
 
 
 def edit(raw, kind, number, value):
-    """Sets, deletes or adds one key somewhere in nested data."""
+    """Sets, deletes or adds one key somewhere in nested data; a copy of `value`, for the next edit may be made inside it."""
+    value = copy.deepcopy(value)
     everywhere = list(places(raw))
     if not everywhere:
         return
