@@ -1,13 +1,14 @@
 """A method compiled once and kept on disk: a later start loads it without tracing it, most of what a start takes.
 
-The method must be one fixed sequence of operations that writes tensors in place and returns nothing. The tensors that it
-reads of its object become inputs, so what is kept serves every object of the same layout, with any number of environments.
+The method must be one fixed sequence of operations, gradients among them, that writes tensors in place and returns nothing.
+The tensors that it reads of its object become inputs, so what is kept serves every object of the same layout, with any
+number of rows: environments, or samples of a minibatch.
 """
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -16,32 +17,40 @@ from torch.utils._pytree import tree_map
 
 # Traced with as many, whatever the run has: neither the loops that are shared among threads nor a chance
 # divisor depend on who compiled first.
-_TYPICAL_ENVS = 4099
-_AMBIGUOUS = 16  # that few environments could be another axis
+_TYPICAL_ROWS = 4099
+_AMBIGUOUS = 16  # that few rows could be another axis
 
 Method = Callable[..., None]
+Size = Union[int, Tuple[int, str]]  # (k, "N"): k times the number of rows
 
 
-def supported(num_envs: int, device: torch.device) -> bool:
+def supported(num_rows: int, device: torch.device) -> bool:
     import torch._inductor
 
-    return device.type == "cpu" and num_envs > _AMBIGUOUS and hasattr(torch._inductor, "standalone_compile")  # torch >= 2.8
+    return device.type == "cpu" and num_rows > _AMBIGUOUS and hasattr(torch._inductor, "standalone_compile")  # torch >= 2.8
 
 
-def load_or_compile(method: Method, args: Sequence[Tensor], num_envs: int, folder: Path) -> Method:
-    """The compiled method, for arguments like ``args``; its object must never rebind a tensor. Calls nothing yet."""
+def load_or_compile(method: Method, args: Sequence[Tensor], num_rows: int, folder: Path, rows_in_args_only: bool = False) -> Method:
+    """The compiled method, for arguments like ``args``; its object must never rebind a tensor. Calls nothing yet.
+
+    Every size and stride that is a multiple of ``num_rows`` may be another one later; with ``rows_in_args_only``
+    just the first axis of the arguments, for an object whose own sizes have nothing to do with it.
+    """
     from torch._inductor.standalone_compile import CompiledArtifact
 
     inputs = _inputs_of(method, args)
     storages = {tensor.untyped_storage().data_ptr() for tensor in inputs}
     if len(storages) < len(inputs):
         raise RuntimeError(f"{method.__qualname__} sees one tensor under two names")
-    layout = [(str(t.dtype), _in_envs(t.shape, num_envs), _in_envs(t.stride(), num_envs)) for t in inputs]
+    if rows_in_args_only:
+        layout = [_Layout.of_samples(tensor, i < len(args)) for i, tensor in enumerate(inputs)]
+    else:
+        layout = [_Layout.of_environments(tensor, num_rows) for tensor in inputs]
     path = folder / f"{method.__qualname__}_{hashlib.sha256(repr(layout).encode()).hexdigest()[:16]}"
     try:
         run = CompiledArtifact.load(path=str(path))
     except Exception:  # absent, damaged, or of another torch: what loading then raises is not documented
-        run = _compile(method, inputs, len(args), num_envs)
+        run = _compile(method, inputs, len(args), layout)
         folder.mkdir(parents=True, exist_ok=True)
         run.save(path=str(path))
     state = inputs[len(args):]
@@ -50,6 +59,35 @@ def load_or_compile(method: Method, args: Sequence[Tensor], num_envs: int, folde
         run(*args, *state)
 
     return call
+
+
+class _Layout(NamedTuple):
+    """What an input looks like; "N" stands for the number of rows."""
+
+    dtype: str
+    shape: Tuple[Size, ...]
+    stride: Tuple[Size, ...]
+    learns: bool  # takes part in gradients
+
+    @staticmethod
+    def of_environments(tensor: Tensor, num_rows: int) -> "_Layout":
+        def in_rows(sizes: Sequence[int]) -> Tuple[Size, ...]:
+            return tuple((size // num_rows, "N") if size >= num_rows and size % num_rows == 0 else size for size in sizes)
+
+        return _Layout(str(tensor.dtype), in_rows(tensor.shape), in_rows(tensor.stride()), tensor.requires_grad)
+
+    @staticmethod
+    def of_samples(tensor: Tensor, varies: bool) -> "_Layout":
+        shape: Tuple[Size, ...] = tuple(tensor.shape)
+        if varies and shape:
+            shape = ((1, "N"), *shape[1:])
+        return _Layout(str(tensor.dtype), shape, tuple(tensor.stride()), tensor.requires_grad)
+
+    def typical(self, tensor: Tensor) -> Tensor:
+        """An empty one, with the typical number of rows."""
+        shape, stride = ([size if isinstance(size, int) else size[0] * _TYPICAL_ROWS for size in sizes]
+                         for sizes in (self.shape, self.stride))
+        return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=tensor.device)
 
 
 class _StandIns(TorchFunctionMode):
@@ -71,7 +109,9 @@ def _inputs_of(method: Method, args: Sequence[Tensor]) -> List[Tensor]:
     def without_data(tensor: Tensor) -> Tensor:
         if tensor.is_meta:
             return tensor
-        return found.setdefault(id(tensor), (tensor, torch.empty_like(tensor, device="meta")))[1]
+        if id(tensor) not in found:
+            found[id(tensor)] = (tensor, torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad))
+        return found[id(tensor)][1]
 
     for tensor in args:
         without_data(tensor)
@@ -80,12 +120,7 @@ def _inputs_of(method: Method, args: Sequence[Tensor]) -> List[Tensor]:
     return [tensor for tensor, _ in found.values()]
 
 
-def _in_envs(sizes: Sequence[int], num_envs: int, per_env: Any = "N") -> List[Any]:
-    """Sizes or strides; those that grow with the number of environments in terms of it."""
-    return [size // num_envs * per_env if size >= num_envs and size % num_envs == 0 else size for size in sizes]
-
-
-def _compile(method: Method, inputs: List[Tensor], num_args: int, num_envs: int) -> Any:
+def _compile(method: Method, inputs: List[Tensor], num_args: int, layout: List[_Layout]) -> Any:
     import torch._inductor
     from torch._dynamo.source import ConstantSource
     from torch._guards import TracingContext, tracing
@@ -96,13 +131,12 @@ def _compile(method: Method, inputs: List[Tensor], num_args: int, num_envs: int)
     mode = FakeTensorMode(shape_env=ShapeEnv())
 
     def symbolic(index: int) -> Tensor:
-        shape, stride = (_in_envs(sizes, num_envs, _TYPICAL_ENVS) for sizes in (inputs[index].shape, inputs[index].stride()))
-        typical = torch.empty_strided(shape, stride, dtype=inputs[index].dtype, device=inputs[index].device)
-        kinds = [DimDynamic.DUCK if size == _TYPICAL_ENVS else DimDynamic.STATIC for size in shape]
+        kinds = [DimDynamic.STATIC if isinstance(size, int) else DimDynamic.DUCK for size in layout[index].shape]
         context = StatelessSymbolicContext(dynamic_sizes=kinds)
-        return mode.from_tensor(typical, symbolic_context=context, source=ConstantSource(f"input_{index}"))
+        return mode.from_tensor(layout[index].typical(inputs[index]), symbolic_context=context, source=ConstantSource(f"input_{index}"))
 
     def traced(*stand_ins: Tensor) -> List[Tensor]:
+        stand_ins = tuple(s.detach().requires_grad_() if of.learns else s for s, of in zip(stand_ins, layout))
         by_id = {id(tensor): stand_in for tensor, stand_in in zip(inputs, stand_ins)}
         with _StandIns(lambda tensor: by_id.get(id(tensor), tensor)):
             method(*stand_ins[:num_args])
@@ -110,5 +144,13 @@ def _compile(method: Method, inputs: List[Tensor], num_args: int, num_envs: int)
 
     examples = [symbolic(index) for index in range(len(inputs))]
     with torch.no_grad(), mode, tracing(TracingContext(mode)):
-        graph = make_fx(traced)(*examples)
+        graph = make_fx(traced, decomposition_table={torch.ops.aten.mm.default: _thin_product})(*examples)
         return torch._inductor.standalone_compile(graph, examples, dynamic_shapes="from_tracing_context")
+
+
+def _thin_product(a: Tensor, b: Tensor) -> Tensor:
+    """A matrix product over three numbers or fewer, written out: a library takes longer over it than to write the result."""
+    inner = a.shape[1]
+    if not isinstance(inner, int) or inner > 3:
+        return NotImplemented
+    return sum(a[:, k : k + 1] * b[k : k + 1] for k in range(inner))

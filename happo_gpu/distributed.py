@@ -7,7 +7,7 @@ Tensors are summed where they are (NCCL on GPUs, gloo on CPUs); what the host mu
 from __future__ import annotations
 
 import os
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -74,16 +74,6 @@ def total(value: Tensor) -> Tensor:
 def mean(value: Tensor) -> Tensor:
     """Mean over the processes: of a mean over samples the mean over all, for all have as many samples."""
     return value if SIZE == 1 else total(value) / SIZE
-
-
-@torch.no_grad()
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Gradients of the mean loss over all processes, in place: one flat buffer, one reduction."""
-    if SIZE == 1:
-        return
-    flat = mean(torch.cat([p.grad.reshape(-1) for p in parameters]))
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
-        p.grad.copy_(part.view_as(p))
 
 
 @torch.no_grad()

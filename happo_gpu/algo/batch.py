@@ -69,6 +69,11 @@ class ActorBatch:
             return active_share(piece.active, self.active)
         return piece.obs.shape[0] / self.obs.shape[0]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is without memory, menus and deaths."""
+        return self.available is None and self.active is None and self.hidden is None
+
     def with_advantage(self, advantage: Tensor) -> "ActorBatch":
         return dataclasses.replace(self, advantage=advantage)
 
@@ -98,9 +103,8 @@ class ActorBatch:
 @torch.no_grad()
 def whole_log_probs(actor: Actor, batch: ActorBatch) -> Tensor:
     """Log-probabilities of all the batch's actions under the actor as it is now, (B, [L,] U_i)."""
-    whole = batch.uncut()
-    log_probs = whole.distribution(actor).log_prob(whole.actions)
-    return log_probs.reshape(*batch.actions.shape[:-1], -1)
+    log_probs = [piece.distribution(actor).log_prob(piece.actions) for piece in batch.uncut().pieces()]
+    return torch.cat(log_probs).reshape(*batch.actions.shape[:-1], -1)
 
 
 def epoch_order(num_samples: int, num_parts: int, num_agents: int, device: torch.device) -> Tensor:

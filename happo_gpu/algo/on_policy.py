@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from happo_gpu import distributed
-from happo_gpu.algo.batch import ActorBatch
-from happo_gpu.algo.critic_update import update_critic
+from happo_gpu.algo.batch import ActorBatch, piece_sizes
+from happo_gpu.algo.critic_update import CriticGradients, update_critic
 from happo_gpu.algo.freeze import unless_all_dead
 from happo_gpu.algo.sequential import update_actors
-from happo_gpu.algo.sgd import sgd_step
+from happo_gpu.algo.sgd import ActorGradients, sgd_step
 from happo_gpu.algo.surrogate import normalize_advantage
 from happo_gpu.algo.trust_region import trust_region_step
 from happo_gpu.config import ConfigError
@@ -65,6 +65,8 @@ class OnPolicyLearner:
         self.value_norm = (ValueNorm(cfg.valuenorm_beta) if cfg.use_valuenorm else NoValueNorm())
         if isinstance(self.value_norm, ValueNorm):
             self.value_norm.to(device)
+        self.actor_gradients = [ActorGradients(actor, cfg) for actor in self.actors]
+        self.critic_gradients = CriticGradients(self.critic, cfg)
         self.actor_optimizers = [self._adam(actor, cfg.lr) for actor in self.actors]
         self.critic_optimizer = self._adam(self.critic, cfg.critic_lr)
         self.critic_hidden: Optional[Tensor] = None  # (N', R, H) at the start of the next rollout; of these environments
@@ -146,7 +148,7 @@ class OnPolicyLearner:
         def step() -> Stats:
             if self.cfg.actor_step == "trust_region":
                 return trust_region_step(actor, batch, self.cfg)
-            return sgd_step(actor, optimizer, batch, self.cfg)
+            return sgd_step(self.actor_gradients[index], optimizer, batch)
 
         return step() if batch.active is None else unless_all_dead(step, batch.active, actor, optimizer)
 
@@ -160,7 +162,7 @@ class OnPolicyLearner:
         memory = None
         if targets.critic_hidden is not None:
             memory = Memory(targets.critic_hidden, to_samples(self._critic_rows(self._critic_first(rollout)), self.chunk))
-        return update_critic(self.critic, self.critic_optimizer, self.value_norm, *samples, self.cfg, memory)
+        return update_critic(self.critic_gradients, self.critic_optimizer, self.value_norm, *samples, memory)
 
     def actor_batches(self, rollout: Rollout, advantages: Tensor) -> List[ActorBatch]:
         """One batch per actor, with normalised advantages.
@@ -217,7 +219,7 @@ class OnPolicyLearner:
     def _values(self, rollout: Rollout) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         """Normalised values and next values (T, N, K), and a recurrent critic's states by chunk."""
         if not self.chunk:
-            values, next_values = self.critic(rollout.states)[0], self.critic(rollout.final_states)[0]
+            values, next_values = self._values_of(rollout.states), self._values_of(rollout.final_states)
             if self.per_agent_states:
                 values, next_values = values.squeeze(-1), next_values.squeeze(-1)
             return values, next_values, None
@@ -233,6 +235,12 @@ class OnPolicyLearner:
         shape = rollout.rewards.shape  # (T, N, K)
         values = values.transpose(0, 1).reshape(shape)
         return values, next_values.view(*states.shape[:2], -1).transpose(0, 1).reshape(shape), starts
+
+    def _values_of(self, states: Tensor) -> Tensor:
+        """(T, N, ..., S) to (T, N, ..., K), in pieces."""
+        rows = states.flatten(0, -2)
+        pieces = rows.split(piece_sizes(len(rows), 1, rows.device))
+        return torch.cat([self.critic(piece)[0] for piece in pieces]).view(*states.shape[:-1], -1)
 
     def _recall(self, num_rows: int) -> Tensor:
         if self.critic_hidden is None:

@@ -1,20 +1,20 @@
 """How an actor steps under PPO and A2C: epochs of shuffled minibatches."""
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Tuple, Union
 
 import torch
 from torch import Tensor
 
-from happo_gpu import distributed
 from happo_gpu.algo.batch import ActorBatch, epoch_order
+from happo_gpu.algo.gradients import FlatGradients
 from happo_gpu.algo.surrogate import active_mean, approximate_kl, clipped_surrogate, probability_ratio
 from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.distributions import Distribution
-from happo_gpu.nets.mlp import clip_gradients, grad_norm
 from happo_gpu.types import Stats
 
+Share = Union[Tensor, float]
 
 def actor_loss(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig) -> Tensor:
     """Negative surrogate of a batch, without the entropy bonus, 0-d: clipped (PPO) or plain (A2C)."""
@@ -36,30 +36,58 @@ def mean_entropy(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig)
     return active_mean(distribution.entropy(), batch.active if masks_entropy(distribution, cfg) else None)
 
 
-def accumulate_gradients(actor: Actor, batch: ActorBatch, cfg: AlgoConfig) -> Tuple[Tensor, Tensor]:
-    """Gradients of the whole batch's loss, worked off piece by piece; returns loss and entropy, 0-d."""
-    total_loss = total_entropy = torch.zeros((), device=batch.obs.device)
-    for piece in batch.pieces():
-        distribution = piece.distribution(actor)
-        loss = actor_loss(distribution, piece, cfg) * batch.share_of(piece, cfg.use_policy_active_masks)
-        entropy = mean_entropy(distribution, piece, cfg) * batch.share_of(piece, masks_entropy(distribution, cfg))
-        (loss - cfg.entropy_coef * entropy).backward()
-        total_loss, total_entropy = total_loss + loss.detach(), total_entropy + entropy.detach()
-    return total_loss, total_entropy
+class ActorGradients:
+    """An actor's gradients on a minibatch, worked off in pieces that fit a cache.
+
+    ``add_plain`` adds those of a piece; from outside it may be replaced by a faster version of ``_add_plain``.
+    """
+
+    def __init__(self, actor: Actor, cfg: AlgoConfig) -> None:
+        self.actor, self.cfg = actor, cfg
+        self.buffer = FlatGradients(actor)
+        self.device = self.buffer.flat.device
+        self.sums = torch.zeros(2, device=self.device)  # loss, entropy
+        self.add_plain = self._add_plain
+
+    def accumulate(self, batch: ActorBatch) -> Tuple[Tensor, Tensor]:
+        """Gradients of the whole batch's loss; returns loss and entropy, 0-d."""
+        self.buffer.zero()
+        self.sums.zero_()
+        for piece in batch.pieces():
+            of_samples = batch.share_of(piece, masked=False)
+            if piece.is_plain:
+                fields = (piece.obs, piece.actions, piece.log_probs, piece.advantage)
+                self.add_plain(*fields, torch.full((), of_samples, device=self.device))
+            else:
+                self._add(piece, of_samples, batch.share_of(piece, masked=True))
+        loss, entropy = self.sums.clone().unbind()
+        return loss, entropy
+
+    def _add_plain(self, obs: Tensor, actions: Tensor, log_probs: Tensor, advantage: Tensor, share: Tensor) -> None:
+        """Of samples (b, ...) without memory, menus or deaths; ``share`` is their weight in the batch, 0-d."""
+        self._add(ActorBatch(obs, actions, log_probs, advantage), share, share)
+
+    @torch.enable_grad()
+    def _add(self, piece: ActorBatch, of_samples: Share, of_active: Share) -> None:
+        """``of_samples`` and ``of_active`` are the piece's weights in means over all samples and over active ones."""
+        cfg, distribution = self.cfg, piece.distribution(self.actor)
+        loss = actor_loss(distribution, piece, cfg) * (of_active if cfg.use_policy_active_masks else of_samples)
+        entropy = mean_entropy(distribution, piece, cfg) * (of_active if masks_entropy(distribution, cfg) else of_samples)
+        self.buffer.add(loss - cfg.entropy_coef * entropy)
+        self.sums.add_(torch.stack((loss, entropy)).detach())
 
 
-def sgd_step(actor: Actor, optimizer: torch.optim.Optimizer, batch: ActorBatch, cfg: AlgoConfig) -> Stats:
+def sgd_step(gradients: ActorGradients, optimizer: torch.optim.Optimizer, batch: ActorBatch) -> Stats:
     """Runs cfg.ppo_epoch epochs; returns device-side means over the updates."""
-    parameters = list(actor.parameters())
+    cfg, buffer = gradients.cfg, gradients.buffer
     num_samples = batch.obs.shape[0] // batch.num_agents
     losses, entropies, norms = [], [], []
     for _ in range(cfg.ppo_epoch):
         order = epoch_order(num_samples, cfg.actor_num_mini_batch, batch.num_agents, batch.obs.device)
         for part in batch.shuffled(order, cfg.actor_num_mini_batch):
-            optimizer.zero_grad(set_to_none=True)
-            loss, entropy = accumulate_gradients(actor, part, cfg)
-            distributed.average_gradients(parameters)
-            norms.append(clip_gradients(parameters, cfg.max_grad_norm) if cfg.use_max_grad_norm else grad_norm(parameters))
+            loss, entropy = gradients.accumulate(part)
+            buffer.average()
+            norms.append(buffer.clip(cfg.max_grad_norm) if cfg.use_max_grad_norm else buffer.norm())
             optimizer.step()
             losses.append(loss)
             entropies.append(entropy)

@@ -1,9 +1,8 @@
 """Multi-layer perceptrons as HARL builds them."""
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List
 
-import torch
 from torch import nn
 
 from happo_gpu.config.algo import ModelConfig
@@ -43,22 +42,3 @@ def mlp(num_in: int, cfg: ModelConfig) -> nn.Sequential:
             layers.append(nn.LayerNorm(size))
         num_in = size
     return nn.Sequential(*layers)
-
-
-@torch.no_grad()
-def grad_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
-    """Global 2-norm of the gradients, 0-d, on the device."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in parameters]))
-
-
-@torch.no_grad()
-def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """Scales gradients in place to a global norm of at most ``max_norm``; returns the norm before.
-
-    Like ``torch.nn.utils.clip_grad_norm_`` (same 1e-6), but never asks the host anything.
-    """
-    norm = grad_norm(parameters)
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for p in parameters:
-        p.grad.mul_(scale)
-    return norm
