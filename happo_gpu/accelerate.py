@@ -1,19 +1,22 @@
-"""Speed from outside: compiles the functions that a simulator and a task name as hot.
+"""Speed from outside: compiles the methods of a simulator, a task and a learner that take most of the time.
 
 Deleting this file and compiled.py leaves a correct, slower program. Compiled code is kept on disk, so the second run
 of the same code starts in seconds.
 """
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
-from typing import Any, Iterable, Sequence, Set, Tuple
+from typing import Any, Callable, Iterable, Sequence, Set, Tuple
 
 import torch
 
 from happo_gpu import compiled
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
+Method = Callable[..., Any]
+Compiler = Callable[[Sequence[torch.Tensor]], Method]  # the first call's arguments -> the compiled method
 
 # Below this many environment steps in all, compiling costs more than it saves: on two CPU cores with
 # 4,096 environments about 30 s to compile, then 4 ms instead of 25 ms for a control step.
@@ -35,6 +38,27 @@ def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path) -> None:
     The number of environments is kept symbolic: training and evaluation, of different sizes, share
     one compilation.
     """
+    _prepare_compilers()
+    for owner, attribute, method in functions:
+        _mark_environment_axis(owner, num_envs)  # of all owners before any call: torch.compile also sees what one hands another
+        eager = getattr(owner, method)
+        setattr(owner, attribute, _with_fallback(owner, attribute, eager, _compiler(eager, num_envs, folder, owner.device)))
+
+
+def compile_gradients(functions: Iterable[Hot], folder: Path) -> None:
+    """Likewise methods whose arguments are samples and whose object has networks: any number of samples shares one compilation.
+
+    Does nothing where compiled code cannot be kept: torch.compile would trace gradients at every start, and each size anew.
+    """
+    _prepare_compilers()
+    for owner, attribute, method in functions:
+        if compiled.supported(compiled.TYPICAL_ROWS, owner.device):
+            eager = getattr(owner, method)
+            compile_ = functools.partial(compiled.load_or_compile, eager, num_rows=0, folder=folder, rows_in_args_only=True)
+            setattr(owner, attribute, _with_fallback(owner, attribute, eager, compile_))
+
+
+def _prepare_compilers() -> None:
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
 
@@ -43,19 +67,20 @@ def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path) -> None:
     # Small expressions become named buffers early; otherwise every output of a contact repeats the
     # whole chain that leads to it and compilation takes twice as long.
     inductor.realize_opcount_threshold, inductor.realize_reads_threshold = 12, 3
-    for owner, attribute, method in functions:
-        _mark_environment_axis(owner, num_envs)  # of all owners before any call: torch.compile also sees what one hands another
-        setattr(owner, attribute, _with_fallback(owner, attribute, getattr(owner, method), num_envs, folder))
 
 
-def _compiled(owner: Any, eager: Any, args: Sequence[torch.Tensor], num_envs: int, folder: Path) -> Any:
-    """The compiled method: from disk or for it; where that fails, by torch.compile, which traces at every start."""
-    if compiled.supported(num_envs, owner.device):
-        try:
-            return compiled.load_or_compile(eager, args, num_envs, folder)
-        except Exception as error:  # a compiler can fail in as many ways as there are machines
-            _warn("every start compiles anew", error)
-    return torch.compile(eager)
+def _compiler(eager: Method, num_envs: int, folder: Path, device: torch.device) -> Compiler:
+    """Makes the compiled method: from disk or for it; where that fails, by torch.compile, which traces at every start."""
+
+    def compile_(args: Sequence[torch.Tensor]) -> Method:
+        if compiled.supported(num_envs, device):
+            try:
+                return compiled.load_or_compile(eager, args, num_envs, folder)
+            except Exception as error:  # a compiler can fail in as many ways as there are machines
+                _warn("every start compiles anew", error)
+        return torch.compile(eager)
+
+    return compile_
 
 
 def _mark_environment_axis(owner: Any, num_envs: int) -> None:
@@ -69,12 +94,13 @@ def _mark_environment_axis(owner: Any, num_envs: int) -> None:
                 torch._dynamo.mark_dynamic(tensor, axis)
 
 
-def _with_fallback(owner: Any, attribute: str, eager: Any, num_envs: int, folder: Path) -> Any:
+def _with_fallback(owner: Any, attribute: str, eager: Method, compile_: Compiler) -> Method:
+    """Compiles at the first call; runs eagerly from then on if that or what came of it fails."""
     state = {"run": None}
 
     def call(*args: Any) -> Any:
         try:
-            state["run"] = state["run"] or _compiled(owner, eager, args, num_envs, folder)
+            state["run"] = state["run"] or compile_(args)
             return state["run"](*args)
         except Exception as error:
             if state["run"] is eager:

@@ -128,8 +128,9 @@ def build_trainer(
         logger = Logger(run_dir, build_sinks(cfg, run_dir, seed), state["frames"] if state else 0)
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt),
                       cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
-    if mode == "compile" and isinstance(task.sim, PlanarSim):
-        _compile_with_help(task, cfg)
+    if mode == "compile":
+        compile_learner(learner, cfg)
+        _compile_with_help(task, learner, cfg)
     for each in (task, eval_task):
         _warm_up(each)
     task.reset(stagger=cfg.task.env.staggerEpisodes)
@@ -143,18 +144,50 @@ def _rollout_like(task, cfg: Config) -> Rollout:
     return Rollout.like(task, cfg.algo.episode_length, cfg.algo.chunk, model.recurrent_n, model.hidden_sizes[-1])
 
 
-def _compile_with_help(task, cfg: Config) -> None:
-    """Compiles the physics step here while another process compiles the rest, if torch's cache is cold."""
+def compile_learner(learner: OnPolicyLearner, cfg: Config) -> None:
+    """Its gradients, from the next call on."""
+    hot = [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
+    accelerate.compile_gradients(hot, precompile.learner_folder(cfg))
+
+
+def _compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:
+    """Compiles or loads everything; where torch's cache is cold, half of it in another process."""
     helper = precompile.Helper(cfg)
     try:
         with _aside(task.device):
-            task.reset()
-            task.sim.substep()
-        helper.wait()
-        _warm_up(task)
+            if isinstance(task.sim, PlanarSim):
+                task.reset()
+                task.sim.substep()
+            if helper.working:
+                warm_up_critic(learner)
+            helper.wait()
+            _warm_up(task)
+            warm_up_actors(learner)
+            warm_up_critic(learner)
         helper.done()
     finally:
         helper.stop()
+
+
+_ROWS = 17  # of a minibatch that is there to be compiled for
+
+
+def warm_up_actors(learner: OnPolicyLearner) -> None:
+    """Compiles what their steps need; nothing where it takes memory, menus or deaths, for which nothing is compiled."""
+    if learner.chunk or learner.cfg.actor_step == "trust_region":
+        return
+    for gradients, group in zip(learner.actor_gradients, learner.groups):
+        agent = learner.agents[group[0]]
+        if not agent.num_choices:
+            sizes = (agent.num_obs, agent.num_actions, agent.num_actions)
+            gradients.add_plain(*(torch.zeros(_ROWS, size) for size in sizes), torch.zeros(_ROWS), torch.zeros(()))
+
+
+def warm_up_critic(learner: OnPolicyLearner) -> None:
+    if not learner.chunk:
+        heads = learner.critic.head.out_features
+        sizes = (learner.num_states, heads, heads)
+        learner.critic_gradients.add_plain(*(torch.zeros(_ROWS, size) for size in sizes), torch.zeros(()))
 
 
 def build_sinks(cfg: Config, run_dir: Path, seed: int) -> List[Sink]:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 # Traced with as many, whatever the run has: neither the loops that are shared among threads nor a chance
 # divisor depend on who compiled first.
-_TYPICAL_ROWS = 4099
+TYPICAL_ROWS = 4099
 _AMBIGUOUS = 16  # that few rows could be another axis
 
 Method = Callable[..., None]
@@ -85,7 +85,7 @@ class _Layout(NamedTuple):
 
     def typical(self, tensor: Tensor) -> Tensor:
         """An empty one, with the typical number of rows."""
-        shape, stride = ([size if isinstance(size, int) else size[0] * _TYPICAL_ROWS for size in sizes]
+        shape, stride = ([size if isinstance(size, int) else size[0] * TYPICAL_ROWS for size in sizes]
                          for sizes in (self.shape, self.stride))
         return torch.empty_strided(shape, stride, dtype=tensor.dtype, device=tensor.device)
 
@@ -144,7 +144,7 @@ def _compile(method: Method, inputs: List[Tensor], num_args: int, layout: List[_
 
     examples = [symbolic(index) for index in range(len(inputs))]
     with torch.no_grad(), mode, tracing(TracingContext(mode)):
-        graph = make_fx(traced, decomposition_table={torch.ops.aten.mm.default: _thin_product})(*examples)
+        graph = make_fx(traced, decomposition_table={torch.ops.aten.mm.default: _thin_product, torch.ops.aten.addmm.default: _affine})(*examples)
         return torch._inductor.standalone_compile(graph, examples, dynamic_shapes="from_tracing_context")
 
 
@@ -154,3 +154,11 @@ def _thin_product(a: Tensor, b: Tensor) -> Tensor:
     if not isinstance(inner, int) or inner > 3:
         return NotImplemented
     return sum(a[:, k : k + 1] * b[k : k + 1] for k in range(inner))
+
+
+def _affine(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """A product and a bias, which the compiler then adds in the loop of what follows; addmm would fill the result with it first.
+
+    Subtracted from what it would be joined to addmm again.
+    """
+    return torch.mm(a, b) - (-bias)

@@ -1,4 +1,4 @@
-"""A second process that compiles half of a task while the first compiles the rest: the first start alone profits.
+"""A second process that compiles half of what a run needs while the first compiles the rest: the first start alone profits.
 
 Compilation is mostly Python, so threads of one process would take turns. What the helper compiles reaches this
 process through the disk; if it fails, this process compiles everything itself.
@@ -24,7 +24,7 @@ class Helper:
     """Starts compiling at construction; :meth:`wait` returns once that is over."""
 
     def __init__(self, cfg: Config) -> None:
-        self._mark = folder_of(cfg) / "complete"
+        self._mark = folder_of(cfg) / f"complete_with_{learner_folder(cfg).name}"
         self._process: Optional[subprocess.Popen] = None
         if self._mark.exists() or (os.cpu_count() or 1) < 2 or distributed.SIZE > 1:
             return
@@ -39,6 +39,10 @@ class Helper:
                 pickle.dump((cfg, torch.get_num_threads()), pipe)
         except BrokenPipeError:
             pass  # it is dead already, and wait() will find that out
+
+    @property
+    def working(self) -> bool:
+        return self._process is not None
 
     def wait(self) -> None:
         if self._process is not None:
@@ -55,28 +59,44 @@ class Helper:
 
 
 def folder_of(cfg: Config) -> Path:
-    """Where compiled code is kept, in torch's cache: named after what decides it, its sources, settings, machine and torch."""
+    """Where the compiled simulator and task are kept, in torch's cache: named after what decides them."""
+    env = dataclasses.replace(cfg.task.env, numEnvs=0)  # any number of environments runs the same code
+    return _folder((dataclasses.replace(cfg.task, env=env), cfg.sim), "sim/*.py", "tasks/*.py", "types.py", "geometry.py")
+
+
+def learner_folder(cfg: Config) -> Path:
+    """Where the compiled gradients are kept, for all runs that differ in other settings than those of losses and networks."""
+    other = {"name": "", "episode_length": 1, "gamma": 0.0, "gae_lambda": 0.0, "lr": 0.0, "critic_lr": 0.0, "ppo_epoch": 1,
+             "critic_epoch": 1, "actor_num_mini_batch": 1, "critic_num_mini_batch": 1, "max_grad_norm": 0.0, "valuenorm_beta": 0.0}
+    return _folder(dataclasses.replace(cfg.algo, **other), "algo/*.py", "nets/*.py", "types.py")
+
+
+def _folder(settings: object, *sources: str) -> Path:
+    """Named after settings, sources, machine and torch."""
     from torch._inductor.codecache import cache_dir
 
-    env = dataclasses.replace(cfg.task.env, numEnvs=0)  # any number of environments runs the same code
-    settings = (dataclasses.replace(cfg.task, env=env), cfg.sim)
     machine = (sys.version, torch.__version__, torch.__config__.show(), torch.get_num_threads())  # with the CPU's capability
     digest = hashlib.sha256(repr((settings, machine)).encode())
     package = Path(__file__).parent
-    top = [package / name for name in ("types.py", "geometry.py", "accelerate.py", "compiled.py")]
-    for source in sorted([*package.glob("sim/*.py"), *package.glob("tasks/*.py"), *top]):
-        digest.update(source.read_bytes())
+    for pattern in (*sources, "accelerate.py", "compiled.py"):
+        for source in sorted(package.glob(pattern)):
+            digest.update(source.read_bytes())
     return Path(cache_dir()) / f"happo_gpu_{digest.hexdigest()[:16]}"
 
 
 def main() -> None:
-    """The helper: builds the task of the config on stdin and compiles all of it but the physics step."""
+    """The helper: builds the task and the learner of the config on stdin and compiles all but the physics step and the critic."""
     cfg, threads = pickle.load(sys.stdin.buffer)
     torch.set_num_threads(threads)
     from happo_gpu import build  # which imports this module
 
-    task = build.build_task(cfg, cfg.task.env.numEnvs, torch.device("cpu"), "compile")
+    device = torch.device("cpu")
+    task = build.build_task(cfg, cfg.task.env.numEnvs, device, "compile")
+    learner = build.build_learner(cfg, task, device, 0)
+    build.compile_learner(learner, cfg)
     with torch.no_grad():
-        task.reset()
-        task.sim.servo(task.commands)
-        task.after_physics()
+        if cfg.sim.name == "planar":
+            task.reset()
+            task.sim.servo(task.commands)
+            task.after_physics()
+        build.warm_up_actors(learner)

@@ -17,10 +17,9 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_warm_cache_needs_no_helper(cache):
     cfg = compose_config()
-    folder = precompile.folder_of(cfg)
-    folder.mkdir()
-    (folder / "complete").touch()
+    precompile.Helper(cfg).done()
     assert precompile.Helper(cfg)._process is None
+    assert precompile.Helper(compose_config("algo.clip_param=0.1"))._process is not None
 
 
 def test_a_cold_start_is_remembered_once_all_is_compiled(cache, monkeypatch):
@@ -47,3 +46,11 @@ def test_other_settings_or_threads_are_another_cache_entry_but_not_another_numbe
     assert precompile.folder_of(compose_config("num_envs=17")) == folder
     torch.set_num_threads(2)
     assert precompile.folder_of(compose_config()) != folder
+
+
+def test_gradients_are_kept_for_all_runs_with_the_same_losses_and_networks():
+    folder = precompile.learner_folder(compose_config())
+    for same in ("algo.lr=0.1", "sim.gain=0.9", "algo.gamma=0.5", "seed=7"):
+        assert precompile.learner_folder(compose_config(same)) == folder
+    for other in ("algo.clip_param=0.1", "algo.model.hidden_sizes=[64,32]", "algo.entropy_coef=0.5"):
+        assert precompile.learner_folder(compose_config(other)) != folder

@@ -52,7 +52,7 @@ class OnPolicyLearner:
         self, agents: Sequence[AgentSpec], num_states: int, num_values: int, per_agent_states: bool,
         cfg: AlgoConfig, device: torch.device, seed: int,
     ) -> None:
-        self.agents, self.cfg, self.num_values = list(agents), cfg, num_values
+        self.agents, self.cfg, self.num_states, self.num_values = list(agents), cfg, num_states, num_values
         self.per_agent_states = per_agent_states
         if cfg.model.share_param and len({(a.num_obs, a.action_space) for a in agents}) > 1:
             raise ConfigError("algo.model.share_param=true: the agents' observations or actions differ in size; "
