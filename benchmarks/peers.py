@@ -13,7 +13,7 @@ of the linear layers. Writes benchmarks/results/peers.json. ``peers/*.py`` hold 
 longer, joins only by name (--peers harl rl_games skrl rsl_rl).
 
 What is the same: the environment's arithmetic, the number of samples and epochs, minibatches, hidden layers, learning
-rate, discounts, clipping, Adam; everything runs eagerly (rl_games would compile its networks). What is not:
+rate, discounts, clipping, Adam; peers run eagerly (rl_games would compile its networks). What is not:
 
     all       This project starts with the process settings of its main command (happo_gpu/process.py), peers as they
               come, handing the memory of every large tensor back to the system. --same-settings gives them to peers,

@@ -11,6 +11,8 @@ import torch
 
 from conftest import CPU, compose_config
 from happo_gpu import accelerate, build, compiled
+from happo_gpu.algo.on_policy import OnPolicyLearner
+from happo_gpu.types import AgentSpec, box
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(not compiled.supported(17, CPU), reason="this torch keeps no compiled code")
@@ -107,6 +109,35 @@ def test_one_tensor_under_two_names_is_left_to_torch_compile(folder, monkeypatch
     assert torch.equal(kettles.state(), plain.state())
     assert capsys.readouterr().out == ("WARNING: every start compiles anew: RuntimeError: Kettles._confused sees one tensor under "
                                        "two names\n")
+
+
+def gradients_of(learner, samples: int) -> torch.Tensor:
+    """Everything that one pass over random samples leaves in the buffers of actor and critic."""
+    torch.manual_seed(3)
+    actor, critic = learner.actor_gradients[0], learner.critic_gradients
+    for each in (actor, critic):
+        each.buffer.zero()
+    actor.sums.zero_(), critic.loss.zero_()
+    for share in (0.25, 0.75):
+        obs, actions, log_probs = torch.randn(samples, 5), torch.randn(samples, 2), -2.0 - 0.1 * torch.rand(samples, 2)
+        actor.add_plain(obs, actions, log_probs, torch.randn(samples), torch.tensor(share))
+        critic.add_plain(torch.randn(samples, 11), torch.randn(samples, 1), torch.randn(samples, 1), torch.tensor(share))
+    return torch.cat([actor.buffer.flat, critic.buffer.flat, actor.sums, critic.loss.view(1)])
+
+
+@pytest.mark.parametrize("recurrent", ["none", "chunked"])
+def test_compiled_gradients_are_those_of_autograd_and_only_plain_samples_have_them(tmp_path, monkeypatch, compilations, capsys, recurrent):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    cfg = compose_config(f"algo.model.recurrent={recurrent}", "algo.model.data_chunk_length=4", "algo.model.hidden_sizes=[13,7]",
+                         "algo.model.use_layer_norm=true")
+    learner = OnPolicyLearner([AgentSpec("a", 5, box(2)), AgentSpec("b", 5, box(2))], 11, 1, False, cfg.algo, CPU, 1)
+    expected = {samples: gradients_of(learner, samples) for samples in (29, 1009)} if recurrent == "none" else {}
+    build.compile_learner(learner, cfg)
+    build.warm_up_actors(learner), build.warm_up_critic(learner)
+    assert len(compilations) == (2 if recurrent == "none" else 0)  # both actors share one
+    for samples, eager in expected.items():
+        torch.testing.assert_close(gradients_of(learner, samples), eager, rtol=1e-4, atol=1e-5)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
+from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from happo_gpu import process  # noqa: E402
@@ -13,6 +15,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from work import EPISODE, NUM_ACTIONS, NUM_OBS, NUM_STATES, Job, Noise, Turns, advance, agent_names, reward_of  # noqa: E402
 
+from happo_gpu import accelerate, build  # noqa: E402
 from happo_gpu.algo.on_policy import OnPolicyLearner  # noqa: E402
 from happo_gpu.config.algo import AlgoConfig  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
@@ -61,6 +64,7 @@ def main() -> None:
     task = Trivial(job.num_envs)
     learner = OnPolicyLearner(task.agents, task.num_states, task.num_values, task.per_agent_states, cfg, CPU, 1)
     rollout, policy = Rollout.like(task, job.num_steps), learner.policy(job.num_envs)
+    compile_ = compiler(learner)
     task.reset()
     turns = Turns("this checkout")
     while True:
@@ -68,6 +72,25 @@ def main() -> None:
         collect(task, policy, rollout)
         turns.updating()
         learner.update(rollout)
+        compile_()  # after the first iteration, whose work was counted by hooks that compiled code does not call
+
+
+def compiler(learner: OnPolicyLearner) -> Callable[[], None]:
+    """Switches to compiled gradients, which are ready when this returns, as they are when the main command starts to train."""
+    all_gradients = [*learner.actor_gradients, learner.critic_gradients]
+    for gradients in all_gradients:
+        accelerate.compile_gradients([(gradients, "add_plain", "_add_plain")], Path(tempfile.gettempdir()) / "happo_gpu_peers")
+    build.warm_up_actors(learner)
+    build.warm_up_critic(learner)
+    compiled = [gradients.add_plain for gradients in all_gradients]
+    for gradients in all_gradients:
+        gradients.add_plain = gradients._add_plain
+
+    def switch() -> None:
+        for gradients, add_plain in zip(all_gradients, compiled):
+            gradients.add_plain = add_plain
+
+    return switch
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from happo_gpu.nets.distributions import Distribution
 from happo_gpu.nets.recurrent import Memory
 
 # Rows of a forward and backward pass: activations of more leave a CPU's caches, and gradients add up to the same.
-PIECE_ROWS = {"cpu": 8192, "cuda": 1 << 20}
+PIECE_ROWS = {"cpu": 4096, "cuda": 1 << 20}
 
 
 def piece_sizes(num_rows: int, steps_per_row: int, device: torch.device) -> List[int]:

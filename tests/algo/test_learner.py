@@ -178,6 +178,7 @@ def test_a_minibatch_in_pieces_gives_the_gradients_of_the_whole(monkeypatch, rec
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=2e-5)
 
 
-def test_pieces_cover_a_minibatch_once():
+def test_pieces_cover_a_minibatch_once(monkeypatch):
+    monkeypatch.setitem(batch_module.PIECE_ROWS, "cpu", 8192)
     assert batch_module.piece_sizes(20_011, 1, CPU) == [6671, 6670, 6670]
     assert sum(batch_module.piece_sizes(26, 5000, CPU)) == 26
