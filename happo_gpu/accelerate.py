@@ -13,6 +13,8 @@ from typing import Any, Callable, Iterable, Sequence, Set, Tuple
 import torch
 
 from happo_gpu import compiled
+from happo_gpu.captured import Captured, tensors_of
+from happo_gpu.config import ConfigError
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
 Method = Callable[..., Any]
@@ -24,25 +26,34 @@ _WORTH_COMPILING = 6_000_000
 
 
 def choose(mode: str, device: torch.device, env_steps: int) -> str:
-    """Resolves ``auto``: compile on a CPU that has a C++ compiler when the run is long enough."""
+    """Resolves ``auto``: graph on a GPU, compile on a CPU that has a C++ compiler, where the run is long enough.
+
+    Raises:
+        ConfigError: graph without a GPU.
+    """
+    if mode == "graph" and device.type != "cuda":
+        raise ConfigError(f"accelerate=graph records CUDA graphs and the device is {device}; write accelerate=compile")
     if mode != "auto":
         return mode
-    has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
-    worthwhile = device.type == "cpu" and env_steps >= _WORTH_COMPILING
-    return "compile" if has_compiler and worthwhile and hasattr(torch, "compile") else "eager"
+    if env_steps < _WORTH_COMPILING or not hasattr(torch, "compile"):
+        return "eager"
+    if device.type == "cuda":
+        return "graph"
+    return "compile" if any(shutil.which(name) for name in ("g++", "clang++", "c++")) else "eager"
 
 
-def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path) -> None:
+def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path, capture: bool = False) -> None:
     """Replaces each object's attribute by a compiled version of its method, kept in ``folder`` where this torch can.
 
     The number of environments is kept symbolic: training and evaluation, of different sizes, share
-    one compilation.
+    one compilation. With ``capture`` the compiled method is recorded as a CUDA graph.
     """
     _prepare_compilers()
     for owner, attribute, method in functions:
         _mark_environment_axis(owner, num_envs)  # of all owners before any call: torch.compile also sees what one hands another
         eager = getattr(owner, method)
-        setattr(owner, attribute, _with_fallback(owner, attribute, eager, _compiler(eager, num_envs, folder, owner.device)))
+        compile_ = _compiler(eager, num_envs, folder, owner.device)
+        setattr(owner, attribute, _with_fallback(owner, attribute, eager, _capturing(compile_, owner) if capture else compile_))
 
 
 def compile_gradients(functions: Iterable[Hot], folder: Path) -> None:
@@ -56,6 +67,17 @@ def compile_gradients(functions: Iterable[Hot], folder: Path) -> None:
             eager = getattr(owner, method)
             compile_ = functools.partial(compiled.load_or_compile, eager, num_rows=0, folder=folder, rows_in_args_only=True)
             setattr(owner, attribute, _with_fallback(owner, attribute, eager, compile_))
+
+
+def capture_gradients(functions: Iterable[Hot]) -> None:
+    """Records the methods as CUDA graphs, one for every number of samples; their own kernels are few and large."""
+    for owner, attribute, method in functions:
+        eager = getattr(owner, method)
+        setattr(owner, attribute, _with_fallback(owner, attribute, eager, _capturing(lambda args, eager=eager: eager, owner)))
+
+
+def _capturing(compile_: Compiler, owner: Any) -> Compiler:
+    return lambda args: Captured(compile_(args), owner)
 
 
 def _prepare_compilers() -> None:
@@ -84,11 +106,7 @@ def _compiler(eager: Method, num_envs: int, folder: Path, device: torch.device) 
 
 
 def _mark_environment_axis(owner: Any, num_envs: int) -> None:
-    tensors = [value for value in vars(owner).values() if isinstance(value, torch.Tensor)]
-    for group in vars(owner).values():
-        if isinstance(group, dict):
-            tensors += [value for value in group.values() if isinstance(value, torch.Tensor)]
-    for tensor in tensors:
+    for tensor in tensors_of(owner, depth=2):
         for axis, size in enumerate(tensor.shape):
             if size == num_envs and num_envs > 16:  # small sizes could be another axis
                 torch._dynamo.mark_dynamic(tensor, axis)

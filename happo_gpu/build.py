@@ -77,9 +77,9 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     if isinstance(cfg.task, WalkConfig):
         return Go1Walk(sim, cfg.task, num_envs, device)
     task = Go1Push(sim, cfg.task, num_envs, device)
-    if mode == "compile" and isinstance(sim, PlanarSim):
+    if mode in ("compile", "graph") and isinstance(sim, PlanarSim):
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
-        accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg))
+        accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg), capture=mode == "graph")
     return task
 
 
@@ -131,6 +131,8 @@ def build_trainer(
     if mode == "compile":
         compile_learner(learner, cfg)
         _compile_with_help(task, learner, cfg)
+    elif mode == "graph":
+        capture_learner(learner)
     for each in (task, eval_task):
         _warm_up(each)
     task.reset(stagger=cfg.task.env.staggerEpisodes)
@@ -146,8 +148,16 @@ def _rollout_like(task, cfg: Config) -> Rollout:
 
 def compile_learner(learner: OnPolicyLearner, cfg: Config) -> None:
     """Its gradients, from the next call on."""
-    hot = [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
-    accelerate.compile_gradients(hot, precompile.learner_folder(cfg))
+    accelerate.compile_gradients(_hot(learner), precompile.learner_folder(cfg))
+
+
+def capture_learner(learner: OnPolicyLearner) -> None:
+    """Likewise, as CUDA graphs."""
+    accelerate.capture_gradients(_hot(learner))
+
+
+def _hot(learner: OnPolicyLearner) -> List[accelerate.Hot]:
+    return [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
 
 
 def _compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:

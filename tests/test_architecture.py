@@ -14,7 +14,7 @@ PACKAGE = Path(happo_gpu.__file__).parent
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
     ("config", set()), ("process", set()), ("signals", set()), ("types", set()), ("geometry", set()),
-    ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("compiled", BASE), ("accelerate", BASE | {"compiled"}),
+    ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("compiled", BASE), ("captured", BASE), ("accelerate", BASE | {"compiled", "captured"}),
     ("tasks", BASE | {"sim.base", "sim.locomotion"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
@@ -35,7 +35,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate", "compiled"},
-    "torch.cuda.graph": {"accelerate"}, "isaacgym": {"sim.isaacgym"},
+    "torch.cuda.graph": {"captured"}, "isaacgym": {"sim.isaacgym"},
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
 MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco", "sim.legged",

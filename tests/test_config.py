@@ -159,7 +159,7 @@ def test_ends_of_a_range_are_allowed(raw, path, value):
 @pytest.mark.parametrize("path, value, options", [
     ("algo.time_limit", "bootstap", "bootstrap, mask, terminal"),
     ("task.env.spawn", "Separated", "separated, reference"),
-    ("accelerate", "cuda", "auto, eager, compile"),
+    ("accelerate", "cuda", "auto, eager, compile, graph"),
 ])
 def test_unknown_choice_lists_the_choices(raw, path, value, options):
     set_key(raw, path, value)

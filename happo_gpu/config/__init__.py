@@ -48,7 +48,7 @@ class Config:
     wandb_entity: str = field()
     wandb_group: str = field()
     wandb_name: str = field()
-    accelerate: str = choice("auto", "eager", "compile")
+    accelerate: str = choice("auto", "eager", "compile", "graph")
     num_threads: int = limit(low=0)
     on_nan: str = choice("stop", "rollback")
 
