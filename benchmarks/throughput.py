@@ -5,13 +5,14 @@
 
 Every size runs in a process of its own, on the main command's settings (further arguments override them). A rate
 is the median over rounds; a step is one control step of 20 ms of one environment. ``learner`` trains on a rollout
-that no simulator fills. The floor is the time that the iteration's matrix products would take at the speed that
+that no simulator fills; logging and evaluation are what they add to an iteration, at the run's own cadence. The floor is the time that the iteration's matrix products would take at the speed that
 this machine reaches on a large one, and the fraction is floor over measured time. Writes
 benchmarks/results/throughput_<device>.json and .png.
 """
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
 
     from happo_gpu import build, config
     from happo_gpu.data.collect import collect
+    from happo_gpu.evaluate import evaluate
 
     with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
         composed = compose("config", overrides=[f"num_envs={num_envs}", *overrides])
@@ -50,9 +52,8 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
         torch.set_num_threads(cfg.num_threads)
     device = build.device_of(cfg)
     seed = build.seed_everything(cfg.seed, False)
-    with tempfile.TemporaryDirectory() as home:  # nothing is logged, but a trainer wants somewhere to log to
-        trainer = build.build_trainer(cfg, Path(home), "throughput", device, seed)
-        trainer.logger.close()
+    home = tempfile.TemporaryDirectory()
+    trainer = build.build_trainer(cfg, Path(home.name), "throughput", device, seed)
     start_up = time.perf_counter() - started
     task, learner, rollout, policy = trainer.task, trainer.learner, trainer.rollout, trainer.policy
     actions = torch.rand(num_envs, task.num_actions, device=device) * 2.0 - 1.0
@@ -68,9 +69,15 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     pieces = {
         "simulator": simulate, "simulator_and_inference": lambda: collect(task, policy, rollout),
         "inference": infer, "learner": lambda: learner.update(rollout), "end_to_end": trainer.iterate,
+        "end_to_end_logged": lambda: trainer._after_iteration(trainer.iterate()),
     }
+    trainer.cfg = dataclasses.replace(cfg.train, log_every=1, eval_every=0, save_every=0)
     collect(task, policy, rollout)  # what the learner learns from
     seconds = {name: timed(piece, device, rounds) for name, piece in pieces.items()}
+    seconds["evaluation"] = timed(
+        lambda: evaluate(trainer.eval_task, learner.policy(trainer.eval_task.num_envs, True), 1), device, 1)
+    trainer.logger.close()
+    home.cleanup()
     steps = trainer.frames_per_epoch
     flops = update_flops(learner, cfg.algo, num_envs)
     peak = matmul_peak(device)
@@ -79,7 +86,9 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     return {
         "num_envs": num_envs, "threads": torch.get_num_threads(), "env_steps_per_iteration": steps,
         "seconds": seconds,
-        "rates": {name: steps / value for name, value in seconds.items()},
+        "rates": {name: steps / value for name, value in seconds.items() if name != "evaluation"},
+        "cost_of_logging": seconds["end_to_end_logged"] / seconds["end_to_end"] - 1.0,
+        "cost_of_evaluation": seconds["evaluation"] / (cfg.train.eval_every * seconds["end_to_end"]) if cfg.train.eval_every else 0.0,
         "decisions_per_s": steps / task.decimation / seconds["end_to_end"],
         "agent_steps_per_s": steps * len(task.agents) / seconds["end_to_end"],
         "seconds_per_million_steps": 1e6 * seconds["end_to_end"] / steps,
@@ -156,7 +165,8 @@ def show(row: dict) -> None:
     rates = row["rates"]
     cells = [f"{rates[name]:,.0f}" for name in ("simulator", "simulator_and_inference", "learner", "end_to_end")]
     print(f"{row['num_envs']:>9,}" + "".join(f"{cell:>14}" for cell in cells) + f"{row['decisions_per_s']:>12,.0f}"
-          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %", flush=True)
+          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %{100 * row['cost_of_logging']:>9.1f} %"
+          f"{100 * row['cost_of_evaluation']:>10.1f} %", flush=True)
 
 
 def draw(rows: list, path: Path) -> None:
@@ -188,7 +198,7 @@ def main() -> None:
         print(json.dumps(measure(num_envs, overrides, arguments.rounds, arguments.profile)))
         return
     output = arguments.output or ROOT / "benchmarks" / "results" / f"throughput_{device_name()}.json"
-    print(f"{'envs':>9}{'simulator':>14}{'+ inference':>14}{'learner':>14}{'end to end':>14}{'decisions':>12}{'MB':>10}{'of floor':>12}")
+    print(f"{'envs':>9}{'simulator':>14}{'+ inference':>14}{'learner':>14}{'end to end':>14}{'decisions':>12}{'MB':>10}{'of floor':>12}{'logging':>11}{'evaluation':>12}")
     rows = []
     for num_envs in arguments.num_envs:
         command = [sys.executable, __file__, "--worker", "--num-envs", str(num_envs), "--rounds", str(arguments.rounds),
