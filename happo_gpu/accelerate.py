@@ -1,6 +1,6 @@
 """Speed from outside: compiles the methods of a simulator, a task and a learner that take most of the time.
 
-Deleting this file and compiled.py leaves a correct, slower program. Compiled code is kept on disk, so the second run
+Deleting this file, compiled.py and captured.py leaves a correct, slower program. Compiled code is kept on disk, so the second run
 of the same code starts in seconds.
 """
 from __future__ import annotations
