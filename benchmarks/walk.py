@@ -61,7 +61,7 @@ class Walkers:
 
     def __init__(self, num_robots: int, cfg: MujocoConfig, policy: Path) -> None:
         self.worlds = Go1Worlds(1, (), 0.6, cfg.legs, num_robots)
-        self.policy = locomotion.load(policy, (num_robots, 1), self.worlds.dt)
+        self.policy = locomotion.load(policy, (num_robots, 1), self.worlds.dt, torch.device("cpu"))
         everyone, n = torch.ones(num_robots, dtype=torch.bool), num_robots
         pose = torch.zeros(n, 1, 3)
         pose[..., 2] = 2.0 * math.pi * torch.rand(n, 1)

@@ -30,7 +30,7 @@ class MujocoSim(Sim):
         self.worlds = Go1Worlds(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs)
         self.dt = self.worlds.dt
         path = Path(cfg.locomotion) if cfg.locomotion else locomotion.OWN_POLICY
-        self.walk = locomotion.load(path, (num_envs, num_agents), self.dt)
+        self.walk = locomotion.load(path, (num_envs, num_agents), self.dt, device)
         self.params, self.nominal = self.worlds.params, self.worlds.nominal
         self.fallen = self.worlds.fallen
         self.agent_pose = torch.zeros(num_envs, num_agents, 3)
