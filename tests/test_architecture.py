@@ -39,7 +39,7 @@ FENCES: Dict[str, Set[str]] = {
 }
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
 MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco", "sim.legged",
-                   "guard", "sim.locomotion"}
+                   "sim.legged_warp", "sim.worlds", "guard", "sim.locomotion"}
 
 
 def modules() -> List[Path]:

@@ -1,0 +1,122 @@
+"""Worlds of Go1s in MuJoCo Warp: the model of sim=mujoco on CUDA, or slowly on the CPU, in memory that torch shares."""
+from __future__ import annotations
+
+import warnings
+from typing import Dict
+
+import mujoco
+import mujoco_warp as engine
+import torch
+import warp
+from torch import Tensor
+
+from happo_gpu.sim.worlds import LeggedWorlds
+
+# Fields of the model that differ from world to world, and those that follow from them.
+_OWN = ("geom_friction", "actuator_gainprm", "actuator_biasprm", "body_mass", "body_inertia",
+        "body_subtreemass", "body_invweight0", "dof_invweight0")
+
+
+class Go1WarpWorlds(LeggedWorlds):
+    """As :class:`happo_gpu.sim.worlds.LeggedWorlds` says, in single precision.
+
+    On CUDA a control period is one graph, captured at the first step, and nothing crosses to the host.
+    """
+
+    def _open(self, model: mujoco.MjModel) -> None:
+        cfg, n = self.cfg, self.num_envs
+        warp.config.log_level = warp.LOG_WARNING  # else it lists every kernel that it loads
+        warp.init()
+        self.models, self._nominal_mass, self._nominal_inertia = [model], model.body_mass.tolist(), model.body_inertia.tolist()
+        with warp.ScopedDevice(warp.device_from_torch(self.device)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the floor has no friction: feet and objects bring theirs
+            self._model = engine.put_model(model, {name: n for name in _OWN})
+            # To stop at the largest number of iterations is no fault; running out of room for contacts is.
+            self._model.opt.warn_overflow &= ~engine.OverflowType.ITERATIONS
+            self._data = engine.make_data(model, nworld=n, nconmax=cfg.contacts, njmax=cfg.constraints)
+            self._fields = {name: warp.to_torch(getattr(self._model, name)) for name in _OWN}
+            periods = torch.zeros(cfg.substeps, n, model.nu, device=self.device)  # each physics step's controls in one piece
+            self._controls = [warp.from_torch(controls) for controls in periods]
+        self._control = periods.transpose(0, 1)
+        self._qpos, self._qvel, self._warm = (warp.to_torch(each) for each in (self._data.qpos, self._data.qvel, self._data.qacc_warmstart))
+        self._graph = None
+        self._masses_differ = False
+
+    # -- stepping ----------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        if self.device.type == "cpu":
+            self._physics_steps()
+            return
+        if self._graph is None:
+            self._graph = self._captured()
+        warp.capture_launch(self._graph, stream=warp.stream_from_torch(self.device))
+
+    def _physics_steps(self) -> None:
+        with warp.ScopedDevice(warp.device_from_torch(self.device)):
+            for controls in self._controls:
+                warp.copy(self._data.ctrl, controls)
+                engine.step(self._model, self._data)
+
+    def _captured(self):
+        """The physics steps of a control period as a CUDA graph; kernels are compiled before, in a run that is undone."""
+        before = {name: value.clone() for name, value in self._engine_state().items()}
+        with self._beside_torch():
+            self._physics_steps()
+        for name, value in self._engine_state().items():
+            value.copy_(before[name])
+        torch.cuda.synchronize(self.device)
+        # Torch's own stream, the device's default, cannot be captured.
+        with warp.ScopedStream(warp.Stream(warp.device_from_torch(self.device))), warp.ScopedCapture() as capture:
+            self._physics_steps()
+        return capture.graph
+
+    def _beside_torch(self):
+        """Has Warp enqueue its work where torch does; on the CPU there is nothing to order."""
+        return warp.ScopedStream(None if self.device.type == "cpu" else warp.stream_from_torch(self.device))
+
+    # -- parameters --------------------------------------------------------------------------
+
+    def randomize(self, mask: Tensor, ranges) -> None:
+        self._masses_differ |= any(name.endswith("_mass") for name in ranges)
+        super().randomize(mask, ranges)
+
+    def refresh(self) -> None:
+        self._masses_differ = True
+        super().refresh()
+
+    def _write_params(self, mask: Tensor) -> None:
+        params, fields = self.params, self._fields
+
+        def put(column: Tensor, value: Tensor) -> None:
+            column.copy_(torch.where(mask, value, column))
+
+        for name, geoms in (("foot_friction", self._feet), ("object_friction", self._soles)):
+            for geom in geoms:
+                put(fields["geom_friction"][:, geom, 0], params[name])
+        stiffness = params["motor_strength"] * self.cfg.stiffness
+        for motor in range(fields["actuator_gainprm"].shape[1]):
+            put(fields["actuator_gainprm"][:, motor, 0], stiffness)
+            put(fields["actuator_biasprm"][:, motor, 1], -stiffness)
+        for name in ("trunk_mass", "object_mass"):
+            for body in self._bodies(name):
+                put(fields["body_mass"][:, body], params[name])
+                for axis in range(3):
+                    put(fields["body_inertia"][:, body, axis], params[name] * (self._nominal_inertia[body][axis] / self._nominal_mass[body]))
+        if self._masses_differ:
+            with self._beside_torch(), warp.ScopedDevice(warp.device_from_torch(self.device)):
+                engine.set_const(self._model, self._data, engine.SetConstGroup.FIXED | engine.SetConstGroup.INERT0)
+
+    # -- the rest of what an engine does -----------------------------------------------------
+
+    def _forget(self, mask: Tensor) -> None:
+        self._warm.masked_fill_(mask.unsqueeze(-1), 0.0)
+
+    def _model_of(self, world: int) -> mujoco.MjModel:
+        model = self.models[0]
+        for name, value in self.params.items():
+            self._write(model, name, float(value[world]))
+        return model
+
+    def _engine_state(self) -> Dict[str, Tensor]:
+        return {"qpos": self._qpos, "qvel": self._qvel, "warm_start": self._warm}
