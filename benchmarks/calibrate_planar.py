@@ -126,13 +126,13 @@ def holds(lab: Lab) -> Numbers:
     walkers, rows = lab.robots(commands)
     seen = lab.velocities(walkers, lambda step: rows, 5.0)[round(2.0 / lab.dt):]
     answer = np.abs((lab.steady(seen) * np.sign(commands)).sum(1))  # along the command
-    asked, turning = np.abs(commands).sum(1), np.abs(commands[:, 2]) > 0.0
+    asked = np.abs(commands).sum(1)
     fit = min((_dead_zone(asked, answer, zone, width) for zone in np.arange(0.0, 0.301, 0.01) for width in np.arange(0.01, 0.401, 0.01)),
               key=lambda fit: (round(fit["residual"], 4), fit["dead_zone"], fit["dead_zone_width"]))
-    sway = seen[:, np.repeat((asked >= 0.3) & ~turning, lab.repeats)]
-    swing = np.abs(np.fft.rfft(sway[..., 1] - sway[..., 1].mean(0), axis=0)).mean(1)
+    sway = seen[:, np.repeat(np.abs(commands[:, 0]) >= 0.3, lab.repeats)]
+    swing = np.abs(np.fft.rfft(sway[..., 0] - sway[..., 0].mean(0), axis=0)).mean(1)  # forward: twice a cycle
     return {**fit, "curve": [{"command": c.tolist(), "speed": s} for c, s in zip(commands, answer)],
-            "sway": sway.std(0).mean(0).tolist(), "frequency": float(np.argmax(swing) / (len(sway) * lab.dt))}
+            "sway": sway.std(0).mean(0).tolist(), "frequency": float(0.5 * np.argmax(swing) / (len(sway) * lab.dt))}
 
 
 def _dead_zone(asked: np.ndarray, answer: np.ndarray, zone: float, width: float) -> Dict[str, float]:
@@ -246,7 +246,7 @@ def identified(lab: Lab, found: Dict[str, Numbers]) -> Tuple[Numbers, Dict[str, 
         "gain": f"{held['residual']:.3f} m/s", "dead_zone": f"{held['residual']:.3f} m/s", "dead_zone_width": f"{held['residual']:.3f} m/s",
         "stiffness": "speeds " + _text(load["residual"]), "latency": "speeds " + _text(move["residual"]),
         "force_limit": "of a wall that stops it", "torque_limit": "of a torque that stops it",
-        "trim_rate": "as sim=mujoco walks", "ripple": "trunk sways " + _text(held["sway"]), "ripple_frequency": f"+-{0.5 / 3.0:.2f} Hz",
+        "trim_rate": "as sim=mujoco walks", "ripple": "trunk sways " + _text(held["sway"]), "ripple_frequency": "+-0.08 Hz",
         **{key: f"{1000 * shape['nose_residual']:.0f} mm" for key in ("nose_x", "nose_radius")},
         **{key: f"{1000 * shape['capsule_residual']:.0f} mm" for key in ("front", "rear", "radius")},
     }

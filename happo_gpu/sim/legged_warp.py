@@ -28,7 +28,7 @@ class Go1WarpWorlds(LeggedWorlds):
         warp.config.log_level = warp.LOG_WARNING  # else it lists every kernel that it loads
         warp.init()
         self.models, self._nominal_mass, self._nominal_inertia = [model], model.body_mass.tolist(), model.body_inertia.tolist()
-        with warp.ScopedDevice(warp.device_from_torch(self.device)), warnings.catch_warnings():
+        with self._beside_torch(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the floor has no friction: feet and objects bring theirs
             self._model = engine.put_model(model, {name: n for name in _OWN})
             # To stop at the largest number of iterations is no fault; running out of room for contacts is.
@@ -46,17 +46,17 @@ class Go1WarpWorlds(LeggedWorlds):
 
     def _advance(self) -> None:
         if self.device.type == "cpu":
-            self._physics_steps()
+            with self._beside_torch():
+                self._physics_steps()
             return
         if self._graph is None:
             self._graph = self._captured()
         warp.capture_launch(self._graph, stream=warp.stream_from_torch(self.device))
 
     def _physics_steps(self) -> None:
-        with warp.ScopedDevice(warp.device_from_torch(self.device)):
-            for controls in self._controls:
-                warp.copy(self._data.ctrl, controls)
-                engine.step(self._model, self._data)
+        for controls in self._controls:
+            warp.copy(self._data.ctrl, controls)
+            engine.step(self._model, self._data)
 
     def _captured(self):
         """The physics steps of a control period as a CUDA graph; kernels are compiled before, in a run that is undone."""
@@ -72,8 +72,8 @@ class Go1WarpWorlds(LeggedWorlds):
         return capture.graph
 
     def _beside_torch(self):
-        """Has Warp enqueue its work where torch does; on the CPU there is nothing to order."""
-        return warp.ScopedStream(None if self.device.type == "cpu" else warp.stream_from_torch(self.device))
+        """Warp's work goes to the device, and there to the stream, that torch uses: each sees what the other wrote before."""
+        return warp.ScopedDevice("cpu") if self.device.type == "cpu" else warp.ScopedStream(warp.stream_from_torch(self.device))
 
     # -- parameters --------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Go1WarpWorlds(LeggedWorlds):
                 for axis in range(3):
                     put(fields["body_inertia"][:, body, axis], params[name] * (self._nominal_inertia[body][axis] / self._nominal_mass[body]))
         if self._masses_differ:
-            with self._beside_torch(), warp.ScopedDevice(warp.device_from_torch(self.device)):
+            with self._beside_torch():
                 engine.set_const(self._model, self._data, engine.SetConstGroup.FIXED | engine.SetConstGroup.INERT0)
 
     # -- the rest of what an engine does -----------------------------------------------------

@@ -5,6 +5,7 @@ sim=mujoco_warp compiles its kernels for minutes on a CPU, where they are not in
 from __future__ import annotations
 
 import functools
+import sys
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from conftest import CPU, compose_config
 
 from happo_gpu import build
+from happo_gpu.config import ConfigError
 
 N, A = 3, 2
 NEEDS = {"planar": (), "mujoco": ("mujoco",), "mujoco_warp": ("mujoco", "mujoco_warp")}
@@ -110,6 +112,21 @@ def test_a_heavier_object_moves_less(sim):
     walk(sim, 0.5, 40)
     way = sim.object_pose[:, 0, 0]
     assert (way[:2] < 0.6 * way[2]).all(), way
+
+
+@pytest.mark.parametrize("name, package, extra", [("mujoco", "mujoco", "mujoco"), ("mujoco_warp", "mujoco_warp", "gpu-physics")])
+def test_a_missing_package_is_one_line_that_says_what_to_install(name, package, extra, monkeypatch):
+    for module in [module for module in sys.modules if module.startswith("happo_gpu.sim.") and module != "happo_gpu.sim.base"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError) as error:
+        make(name)
+    assert str(error.value) == f"sim={name} needs the package {package.replace('_', '-')}; write pip install -e '.[{extra}]'"
+
+
+def test_the_cpus_engine_refuses_a_gpu_and_names_the_other():
+    with pytest.raises(ConfigError, match="sim=mujoco steps on the CPU, not on cuda:0; write sim=mujoco_warp, or sim_device=cpu rl_device=cpu"):
+        build.build_task(compose_config("sim=mujoco"), N, torch.device("cuda:0"), "eager")
 
 
 @pytest.mark.slow
