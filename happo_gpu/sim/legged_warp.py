@@ -27,7 +27,11 @@ class Go1WarpWorlds(LeggedWorlds):
         cfg, n = self.cfg, self.num_envs
         warp.config.log_level = warp.LOG_WARNING  # else it lists every kernel that it loads
         warp.init()
-        self.models, self._nominal_mass, self._nominal_inertia = [model], model.body_mass.tolist(), model.body_inertia.tolist()
+        self.models = [model]
+        rows = {"foot_friction": self._feet, "object_friction": self._soles, "motor_strength": list(range(model.nu)),
+                "trunk_mass": self._trunks, "object_mass": self._boxes}
+        self._rows = {name: torch.tensor(each, dtype=torch.int64, device=self.device) for name, each in rows.items()}
+        self._inertia_per_mass = torch.tensor(model.body_inertia / model.body_mass.clip(1e-9)[:, None], dtype=torch.float32, device=self.device)
         with self._beside_torch(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the floor has no friction: feet and objects bring theirs
             self._model = engine.put_model(model, {name: n for name in _OWN})
@@ -40,7 +44,7 @@ class Go1WarpWorlds(LeggedWorlds):
         self._control = periods.transpose(0, 1)
         self._qpos, self._qvel, self._warm = (warp.to_torch(each) for each in (self._data.qpos, self._data.qvel, self._data.qacc_warmstart))
         self._graph = None
-        self._masses_differ = False
+        self._masses_vary, self._constants_due = False, True  # the first ones too, so that all are of one precision
 
     # -- stepping ----------------------------------------------------------------------------
 
@@ -78,32 +82,34 @@ class Go1WarpWorlds(LeggedWorlds):
     # -- parameters --------------------------------------------------------------------------
 
     def randomize(self, mask: Tensor, ranges) -> None:
-        self._masses_differ |= any(name.endswith("_mass") for name in ranges)
+        self._masses_vary |= any(name.endswith("_mass") for name in ranges)
+        self._constants_due |= self._masses_vary
         super().randomize(mask, ranges)
 
     def refresh(self) -> None:
-        self._masses_differ = True
+        self._constants_due = True
         super().refresh()
 
     def _write_params(self, mask: Tensor) -> None:
         params, fields = self.params, self._fields
 
-        def put(column: Tensor, value: Tensor) -> None:
-            column.copy_(torch.where(mask, value, column))
+        def put(column: Tensor, which: Tensor, value: Tensor) -> None:
+            """Writes value (N, 1 or K) to K columns (N, ...) in the worlds of the mask."""
+            old = column.index_select(1, which)
+            column.index_copy_(1, which, torch.where(mask.unsqueeze(-1), value.expand_as(old), old))
 
-        for name, geoms in (("foot_friction", self._feet), ("object_friction", self._soles)):
-            for geom in geoms:
-                put(fields["geom_friction"][:, geom, 0], params[name])
-        stiffness = params["motor_strength"] * self.cfg.stiffness
-        for motor in range(fields["actuator_gainprm"].shape[1]):
-            put(fields["actuator_gainprm"][:, motor, 0], stiffness)
-            put(fields["actuator_biasprm"][:, motor, 1], -stiffness)
-        for name in ("trunk_mass", "object_mass"):
-            for body in self._bodies(name):
-                put(fields["body_mass"][:, body], params[name])
-                for axis in range(3):
-                    put(fields["body_inertia"][:, body, axis], params[name] * (self._nominal_inertia[body][axis] / self._nominal_mass[body]))
-        if self._masses_differ:
+        for name in params.keys() & {"foot_friction", "object_friction"}:
+            put(fields["geom_friction"][:, :, 0], self._rows[name], params[name].unsqueeze(-1))
+        stiffness = self.cfg.stiffness * params["motor_strength"].unsqueeze(-1)
+        put(fields["actuator_gainprm"][:, :, 0], self._rows["motor_strength"], stiffness)
+        put(fields["actuator_biasprm"][:, :, 1], self._rows["motor_strength"], -stiffness)
+        for name in params.keys() & {"trunk_mass", "object_mass"}:
+            which, mass = self._rows[name], params[name].unsqueeze(-1)
+            put(fields["body_mass"], which, mass)
+            for axis in range(3):
+                put(fields["body_inertia"][:, :, axis], which, mass * self._inertia_per_mass[which, axis])
+        if self._constants_due:  # not asked of the masses themselves: the host would have to wait for the answer
+            self._constants_due = self._masses_vary
             with self._beside_torch():
                 engine.set_const(self._model, self._data, engine.SetConstGroup.FIXED | engine.SetConstGroup.INERT0)
 

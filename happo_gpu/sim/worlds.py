@@ -43,7 +43,7 @@ class LeggedWorlds(LeggedSim):
         n, a = num_envs, num_robots
         self._targets = torch.tensor(go1.HOME, device=device).repeat(n, a, 1)  # (N, A, J) rad, of the period before
         self._read_model(model)
-        self._posed = mujoco.MjData(model)
+        self._posed, self._scratch = mujoco.MjData(model), mujoco.MjData(model)
         self._torque_limit = torch.tensor([go1.TORQUE_LIMIT[joint] for joint in go1.JOINTS] * len(go1.LEGS), device=device)
         self._since = torch.arange(cfg.substeps, device=device) * cfg.dt  # (substeps,) s into the period
         self._open(model)
@@ -122,7 +122,7 @@ class LeggedWorlds(LeggedSim):
             for body in self._bodies(name):
                 model.body_inertia[body] *= value / model.body_mass[body]
                 model.body_mass[body] = value
-            mujoco.mj_setConst(model, self._posed)
+            mujoco.mj_setConst(model, self._scratch)
 
     # -- stepping ----------------------------------------------------------------------------
 
@@ -218,10 +218,10 @@ class LeggedWorlds(LeggedSim):
 
     def posed(self, world: int) -> mujoco.MjData:
         """The host's data of one world as it stands: poses of its bodies, contacts. Good until the next call."""
-        data = self._posed
+        model, data = self._model_of(world), self._posed
         for field, value in ((data.qpos, self._qpos[world]), (data.qvel, self._qvel[world]), (data.ctrl, self._control[world, -1])):
             field[:] = value.cpu().numpy()
-        mujoco.mj_forward(self._model_of(world), data)
+        mujoco.mj_forward(model, data)
         return data
 
     def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
