@@ -41,7 +41,7 @@ VARIANTS: Dict[str, List[str]] = {
     "blunt_nose": ["sim.nose_radius=0.0", "sim.front=0.129"],  # as far out, twice as wide
     "no_latency": ["sim.latency=0.0"],
     "no_noise": ["sim.ripple=[0,0,0]"],
-    "no_randomisation": ["~task.randomize.object_friction"],
+    "no_randomisation": ["task.randomize.object_friction=[1,1]"],
     "wide_randomisation": ["task.randomize.object_friction=[0.7,1.3]", *(f"+task.randomize.{key}=[{low},{high}]" for key, (low, high) in WIDE.items())],
     "mapush_inertia": ["task.object.inertia=0.25"],
     "small_torsion_radius": ["sim.torsion_radius=0.5"],

@@ -129,10 +129,11 @@ def holds(lab: Lab) -> Numbers:
     asked = np.abs(commands).sum(1)
     fit = min((_dead_zone(asked, answer, zone, width) for zone in np.arange(0.0, 0.301, 0.01) for width in np.arange(0.01, 0.401, 0.01)),
               key=lambda fit: (round(fit["residual"], 4), fit["dead_zone"], fit["dead_zone_width"]))
+    clock = walkers.policy.gait.frequency  # 0: the policy has none, and its steps are counted
     sway = seen[:, np.repeat(np.abs(commands[:, 0]) >= 0.3, lab.repeats)]
     swing = np.abs(np.fft.rfft(sway[..., 0] - sway[..., 0].mean(0), axis=0)).mean(1)  # forward: twice a cycle
     return {**fit, "curve": [{"command": c.tolist(), "speed": s} for c, s in zip(commands, answer)],
-            "sway": sway.std(0).mean(0).tolist(), "frequency": float(0.5 * np.argmax(swing) / (len(sway) * lab.dt))}
+            "sway": sway.std(0).mean(0).tolist(), "frequency": clock or float(0.5 * np.argmax(swing) / (len(sway) * lab.dt))}
 
 
 def _dead_zone(asked: np.ndarray, answer: np.ndarray, zone: float, width: float) -> Dict[str, float]:
@@ -246,7 +247,7 @@ def identified(lab: Lab, found: Dict[str, Numbers]) -> Tuple[Numbers, Dict[str, 
         "gain": f"{held['residual']:.3f} m/s", "dead_zone": f"{held['residual']:.3f} m/s", "dead_zone_width": f"{held['residual']:.3f} m/s",
         "stiffness": "speeds " + _text(load["residual"]), "latency": "speeds " + _text(move["residual"]),
         "force_limit": "of a wall that stops it", "torque_limit": "of a torque that stops it",
-        "trim_rate": "as sim=mujoco walks", "ripple": "trunk sways " + _text(held["sway"]), "ripple_frequency": "+-0.08 Hz",
+        "trim_rate": "as sim=mujoco walks", "ripple": "trunk sways " + _text(held["sway"]), "ripple_frequency": "of the gait",
         **{key: f"{1000 * shape['nose_residual']:.0f} mm" for key in ("nose_x", "nose_radius")},
         **{key: f"{1000 * shape['capsule_residual']:.0f} mm" for key in ("front", "rear", "radius")},
     }
