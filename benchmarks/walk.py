@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence, Type
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,6 +34,7 @@ from happo_gpu import checkpoint  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
 from happo_gpu.config.sims import MujocoConfig  # noqa: E402
 from happo_gpu.sim import go1, locomotion  # noqa: E402
+from happo_gpu.sim.base import ObjectSpec  # noqa: E402
 from happo_gpu.sim.legged import Go1Worlds  # noqa: E402
 from happo_gpu.sim.mujoco import senses_of  # noqa: E402
 
@@ -59,9 +60,10 @@ def export(path: Path, output: Path) -> None:
 class Walkers:
     """N robots under one policy; :meth:`walk` advances them by a control period."""
 
-    def __init__(self, num_robots: int, cfg: MujocoConfig, policy: Path) -> None:
-        self.worlds = Go1Worlds(1, (), 0.6, cfg.legs, num_robots)
-        self.policy = locomotion.load(policy, (num_robots, 1), self.worlds.dt)
+    def __init__(self, num_robots: int, cfg: MujocoConfig, policy: Path, kind: Type[Go1Worlds] = Go1Worlds,
+                 objects: Sequence[ObjectSpec] = ()) -> None:
+        self.worlds = kind(1, objects, 0.6, cfg.legs, num_robots)
+        self.policy = locomotion.load(policy, (num_robots, 1), self.worlds.dt, torch.device("cpu"))
         everyone, n = torch.ones(num_robots, dtype=torch.bool), num_robots
         pose = torch.zeros(n, 1, 3)
         pose[..., 2] = 2.0 * math.pi * torch.rand(n, 1)

@@ -89,18 +89,29 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
         if walks:
             raise ConfigError(f"task={cfg.task.name} moves joints, which sim=planar has none of; write sim=mujoco")
         return PlanarSim(scene_of(cfg.task), cfg.sim, num_envs, device)
-    try:
-        from happo_gpu.sim.legged import Go1Worlds
-        from happo_gpu.sim.mujoco import MujocoSim
-    except ImportError as error:
-        raise ConfigError("sim=mujoco needs the package mujoco; write pip install -e '.[mujoco]'") from error
-    if device.type != "cpu":
-        raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim_device=cpu rl_device=cpu")
     if not walks and any(robot.drive != "legs" for robot in scene_of(cfg.task).robots):
-        raise ConfigError(f"sim=mujoco has robots on legs only, and task={cfg.task.name} has others; write sim=planar")
+        raise ConfigError(f"sim={cfg.sim.name} has robots on legs only, and task={cfg.task.name} has others; write sim=planar")
+    kind = _legged_worlds(cfg.sim.name, device)
     if walks:
-        return Go1Worlds(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs)
-    return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device)
+        return kind(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs, device)
+    from happo_gpu.sim.mujoco import MujocoSim
+
+    return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device, kind)
+
+
+def _legged_worlds(name: str, device: torch.device):
+    """The class of worlds that sim=mujoco or sim=mujoco_warp steps."""
+    if name == "mujoco" and device.type != "cpu":
+        raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim=mujoco_warp, or sim_device=cpu rl_device=cpu")
+    try:
+        if name == "mujoco":
+            from happo_gpu.sim.legged import Go1Worlds as Worlds
+        else:
+            from happo_gpu.sim.legged_warp import Go1WarpWorlds as Worlds
+    except ImportError as error:
+        package, extra = ("mujoco", "mujoco") if name == "mujoco" else ("mujoco-warp", "gpu-physics")
+        raise ConfigError(f"sim={name} needs the package {package}; write pip install -e '.[{extra}]'") from error
+    return Worlds
 
 
 def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolicyLearner:

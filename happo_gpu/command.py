@@ -59,6 +59,7 @@ def saved_raw(run_dir: Path, sim: str = "") -> Dict[str, Any]:
             defaults = compose("config", overrides=groups)
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, HydraException) as error:
         raise ConfigError(f"{path} cannot be read ({' '.join(str(error).split())[:160]}): it is damaged or no run's config") from error
+    OmegaConf.set_struct(defaults, False)  # a run may have keys of its own: +task.randomize.object_mass=[0.9,1.1]
     return OmegaConf.to_container(OmegaConf.merge(defaults, saved), resolve=True)
 
 

@@ -15,6 +15,7 @@ from conftest import CPU, compose_raw
 
 from happo_gpu import build, checkpoint, config, export
 from happo_gpu.command import run
+from happo_gpu.sim import locomotion
 from happo_gpu.tasks import crew
 from happo_gpu.types import split_choices, split_obs, to_commands
 
@@ -217,6 +218,23 @@ def test_a_walker_adds_its_commands_to_the_gait():
     task.pre_physics_step(actions)
     clip, scale = (torch.tensor([getattr(command, key) for command in task.action_names()[0]]) for key in ("clip", "scale"))
     torch.testing.assert_close(task.targets[:, 0] - task.gait.joints(task.phase[:, 0]), to_commands(actions, clip, scale))
+
+
+def test_an_exported_walker_walks_in_the_simulators_as_in_its_task(tmp_path):
+    for package in ("mujoco", "onnx"):
+        pytest.importorskip(package)
+    cfg, learner, path = untrained_run(tmp_path, "task=Go1Walk", "task.gait.frequency=3.5", "algo.model.normalize_input=true")
+    export.export(path, tmp_path / "export")
+    walker = locomotion.load(tmp_path / "export" / "robot.onnx", (N, 1), 0.02, CPU)
+    task, policy = build.build_task(cfg, N, CPU, "eager"), learner.policy(N, deterministic=True)
+    first = torch.ones(N, dtype=torch.bool)
+    for _ in range(3):  # what it sees includes what it did
+        senses = locomotion.Senses(*(torch.randn(N, 1, size) for size in (3, 3, 3, 12, 12)))
+        command, phase = torch.randn(N, 1, 3), walker.gait.advance(walker.phase, 0.02)
+        task.phase.copy_(phase)
+        seen = locomotion.observe(senses, task.action.unsqueeze(1), command, phase)
+        task.pre_physics_step(policy.act(seen.squeeze(1), None, first)[0])
+        torch.testing.assert_close(walker.targets(senses, command), task.targets, atol=1e-5, rtol=1e-5)
 
 
 # -- the command ---------------------------------------------------------------------------------

@@ -334,6 +334,15 @@ def test_another_simulator_brings_its_own_settings_and_the_runs_own_keeps_the_sa
     assert command.run_config_of(path, 3, "mujoco").sim.legs.dt == 0.005
 
 
+def test_a_run_keeps_the_keys_that_were_added_to_it(run_dir):
+    raw = yaml.safe_load((run_dir / "config.yaml").read_text())
+    raw["task"]["randomize"]["object_mass"] = [0.9, 1.1]
+    other = run_dir.parent / "randomised"
+    (other / "nn").mkdir(parents=True)
+    (other / "config.yaml").write_text(yaml.safe_dump(raw))
+    assert command.saved_config(other).task.randomize["object_mass"] == (0.9, 1.1)
+
+
 def test_a_page_that_others_may_open_says_so():
     assert view.where("127.0.0.1", 8080).startswith("open http://localhost:8080\nfrom another machine, first: ssh -L 8080:localhost:8080 ")
     assert "anybody" in view.where("0.0.0.0", 8080) and "ssh" not in view.where("0.0.0.0", 8080)

@@ -86,5 +86,20 @@ class MujocoConfig:
     legs: LeggedConfig = field()
 
 
-SimConfig = Union[PlanarConfig, MujocoConfig]
-SIM_CONFIGS: Dict[str, type] = {"planar": PlanarConfig, "mujoco": MujocoConfig}
+@dataclass(frozen=True)
+class WarpLegsConfig(LeggedConfig):
+    """sim.legs of cfg/sim/mujoco_warp.yaml."""
+
+    contacts: int = limit(low=1)  # room per world
+    constraints: int = limit(low=1)  # room per world
+
+
+@dataclass(frozen=True)
+class MujocoWarpConfig(MujocoConfig):
+    """cfg/sim/mujoco_warp.yaml."""
+
+    legs: WarpLegsConfig = field()
+
+
+SimConfig = Union[PlanarConfig, MujocoConfig, MujocoWarpConfig]
+SIM_CONFIGS: Dict[str, type] = {"planar": PlanarConfig, "mujoco": MujocoConfig, "mujoco_warp": MujocoWarpConfig}

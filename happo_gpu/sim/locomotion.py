@@ -1,21 +1,24 @@
 """Walking policies: from velocity commands and what the robot feels to joint targets.
 
 A policy is a file of plain arrays (.npz): an input normaliser, the weights of an MLP and how its input and output
-are to be read. The project's own policy rides on a trot: a clock lifts the diagonal pairs of feet in
+are to be read; or an ONNX graph (.onnx). The project's own policy rides on a trot: a clock lifts the diagonal pairs of feet in
 turns, the network adds to that. Files without a clock (other people's policies) move the legs alone.
 """
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
 from happo_gpu.config import ConfigError
+from happo_gpu.sim.onnx_graph import OnnxNetwork
 
 NUM_JOINTS = 12
 HOME = (0.0, 0.9, -1.8) * 4  # rad, FR FL RR RL: hip, thigh, calf
@@ -68,7 +71,8 @@ def observe(senses: Senses, last_action: Tensor, command: Tensor, phase: Tensor)
     ), -1)
 
 
-NUM_OBS = 9 + 3 * NUM_JOINTS + 3 + 2
+NUM_FOREIGN = 9 + 3 * NUM_JOINTS + 3  # numbers that a policy without a clock sees
+NUM_OBS = NUM_FOREIGN + 2
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,24 @@ _FOREIGN = Layout(clock=False, activation="swish", squash=True, action_scale=0.5
 _ACTIVATIONS = {"swish": torch.nn.functional.silu, "elu": torch.nn.functional.elu, "relu": torch.relu, "tanh": torch.tanh}
 
 
+class Mlp:
+    """A network of arrays: a normaliser, mean and rstd, and layers W0, b0, W1, ...; observation (..., I) to action (..., 12)."""
+
+    def __init__(self, arrays: Dict[str, Tensor], layout: Layout) -> None:
+        self.layout, self._mean, self._rstd = layout, arrays["mean"], arrays["rstd"]
+        depth = sum(name.startswith("W") for name in arrays)
+        self._layers: List[Tuple[Tensor, Tensor]] = [(arrays[f"W{i}"], arrays[f"b{i}"]) for i in range(depth)]
+
+    def __call__(self, seen: Tensor) -> Tensor:
+        layout = self.layout
+        hidden = ((seen - self._mean) * self._rstd).clamp(-layout.input_clip, layout.input_clip)
+        for weight, bias in self._layers[:-1]:
+            hidden = _ACTIVATIONS[layout.activation](hidden @ weight + bias)
+        weight, bias = self._layers[-1]
+        action = (hidden @ weight + bias)[..., :NUM_JOINTS]
+        return torch.tanh(action) if layout.squash else action.clamp(-layout.clip, layout.clip)
+
+
 class WalkingPolicy:
     """A frozen network with its clock and its last action, for any number of robots.
 
@@ -94,31 +116,22 @@ class WalkingPolicy:
         phase: (*shape,) of the gait, in cycles. last_action: (*shape, 12).
     """
 
-    def __init__(self, arrays: Dict[str, Tensor], layout: Layout, gait: Gait, shape: Tuple[int, ...], dt: float) -> None:
-        self.layout, self.gait, self.dt = layout, gait, dt
-        self._mean, self._rstd = arrays["mean"], arrays["rstd"]
-        depth = sum(name.startswith("W") for name in arrays)
-        self._layers: List[Tuple[Tensor, Tensor]] = [(arrays[f"W{i}"], arrays[f"b{i}"]) for i in range(depth)]
-        self.phase = torch.zeros(shape)
-        self.last_action = torch.zeros(*shape, NUM_JOINTS)
+    def __init__(self, network: Callable[[Tensor], Tensor], layout: Layout, gait: Gait, shape: Tuple[int, ...], dt: float,
+                 device: torch.device) -> None:
+        self.network, self.layout, self.gait, self.dt = network, layout, gait, dt
+        self.phase = torch.zeros(shape, device=device)
+        self.last_action = torch.zeros(*shape, NUM_JOINTS, device=device)
 
     @torch.no_grad()
     def targets(self, senses: Senses, command: Tensor) -> Tensor:
         """Joint targets (*shape, 12), rad, for commands (*shape, 3) in m/s, m/s, rad/s."""
-        layout = self.layout
-        if layout.clock:
+        if self.layout.clock:
             self.phase.copy_(self.gait.advance(self.phase, self.dt))
             seen = observe(senses, self.last_action, command, self.phase)
         else:
             seen = self._foreign(senses, command)
-        hidden = ((seen - self._mean) * self._rstd).clamp(-layout.input_clip, layout.input_clip)
-        for weight, bias in self._layers[:-1]:
-            hidden = _ACTIVATIONS[layout.activation](hidden @ weight + bias)
-        weight, bias = self._layers[-1]
-        action = (hidden @ weight + bias)[..., :NUM_JOINTS]
-        action = torch.tanh(action) if layout.squash else action.clamp(-layout.clip, layout.clip)
-        self.last_action.copy_(action)
-        return joint_targets(action, self.phase, self.gait, layout.action_scale)
+        self.last_action.copy_(self.network(seen))
+        return joint_targets(self.last_action, self.phase, self.gait, self.layout.action_scale)
 
     def _foreign(self, senses: Senses, command: Tensor) -> Tensor:
         imu, home = constant(_IMU, command.device), constant(HOME, command.device)
@@ -130,7 +143,7 @@ class WalkingPolicy:
         """Forgets the last action and draws a new phase where mask (shape[0],) is true."""
         mask = mask.view(-1, *([1] * (self.phase.dim() - 1)))
         self.phase.copy_(torch.where(mask, torch.rand_like(self.phase), self.phase))
-        self.last_action.mul_((~mask).unsqueeze(-1))
+        self.last_action.masked_fill_(mask.unsqueeze(-1), 0.0)  # not a product: 0 * NaN is NaN
 
 
 def joint_targets(action: Tensor, phase: Tensor, gait: Gait, scale: float) -> Tensor:
@@ -138,8 +151,13 @@ def joint_targets(action: Tensor, phase: Tensor, gait: Gait, scale: float) -> Te
     return gait.joints(phase) + scale * action
 
 
-def load(path: Path, shape: Tuple[int, ...], dt: float) -> WalkingPolicy:
+def load(path: Path, shape: Tuple[int, ...], dt: float, device: torch.device) -> WalkingPolicy:
     """Reads a policy, for robots in a tensor of ``shape``; raises ConfigError."""
+    network, layout, gait = (_from_onnx if path.suffix == ".onnx" else _from_arrays)(path, device)
+    return WalkingPolicy(network, layout, gait, shape, dt, device)
+
+
+def _from_arrays(path: Path, device: torch.device) -> Tuple[Mlp, Layout, Gait]:
     import numpy as np
 
     try:
@@ -155,12 +173,39 @@ def load(path: Path, shape: Tuple[int, ...], dt: float) -> WalkingPolicy:
         named = dict(zip(arrays["layout_names"].tolist(), arrays["layout"].tolist()))
         layout = Layout(True, str(arrays["activation"]), False, named["action_scale"], named["clip"], named["input_clip"])
         gait = Gait(named["frequency"], named["lift"])
-    wanted, given = NUM_OBS if layout.clock else 48, arrays["W0"].shape[0]
+    wanted, given = NUM_OBS if layout.clock else NUM_FOREIGN, arrays["W0"].shape[0]
     if given != wanted:
         raise ConfigError(f"sim.locomotion={path} takes {given} inputs, {wanted} are given")
-    tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()
+    tensors = {name: torch.from_numpy(value.astype(np.float32)).to(device) for name, value in arrays.items()
                if name in ("mean", "rstd") or (name[0] in "Wb" and name[1:].isdigit())}
-    return WalkingPolicy(tensors, layout, gait, shape, dt)
+    return Mlp(tensors, layout), layout, gait
+
+
+def _from_onnx(path: Path, device: torch.device) -> Tuple[Callable[[Tensor], Tensor], Layout, Gait]:
+    """A graph that normalises, squashes and clips by itself; which of the two observations it takes, its size says."""
+    network = OnnxNetwork(path, device)
+    if network.num_inputs not in (NUM_FOREIGN, NUM_OBS):
+        raise ConfigError(f"sim.locomotion={path} takes {network.num_inputs} inputs; known: {NUM_FOREIGN} (MuJoCo Playground's "
+                          f"joystick task), {NUM_OBS} (exports of task=Go1Walk)")
+    if network.num_outputs != NUM_JOINTS:
+        raise ConfigError(f"sim.locomotion={path} gives {network.num_outputs} outputs; {NUM_JOINTS} joints need one each")
+    if network.num_inputs == NUM_FOREIGN:
+        return network, _FOREIGN, Gait(0.0, 0.0)
+    env, gait = _card_of(path)
+    scale = env["actionScale"]  # an export's outputs are in rad, what the network sees of its last action is not
+    layout = dataclasses.replace(_FOREIGN, clock=True, action_scale=scale)
+    return lambda seen: network(seen) / scale, layout, Gait(gait["frequency"], gait["lift"])
+
+
+def _card_of(path: Path) -> Tuple[Dict[str, float], Dict[str, float]]:
+    """task.env and task.gait of an exported Go1Walk."""
+    card = path.parent / "card.json"
+    try:
+        task = json.loads(card.read_text())["config"]["task"]
+        return task["env"], task["gait"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"sim.locomotion={path} takes {NUM_OBS} inputs, as exports of task=Go1Walk do, but {card}, which says "
+                          "how its gait goes, is missing or is not theirs; keep both in one directory") from error
 
 
 def save(path: Path, arrays: Dict[str, Tensor], layout: Layout, gait: Gait) -> None:

@@ -1,8 +1,8 @@
-"""Full-body physics behind the pushing tasks' seam: Go1s that walk on a learned policy, in MuJoCo."""
+"""Full-body physics behind the pushing tasks' seam: Go1s that walk on a learned policy, in MuJoCo or MuJoCo Warp."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, Tuple, Type
 
 import torch
 from torch import Tensor
@@ -11,9 +11,10 @@ from happo_gpu.config.sims import MujocoConfig
 from happo_gpu.sim import go1, locomotion
 from happo_gpu.sim.base import Scene, Sim
 from happo_gpu.sim.legged import Go1Worlds
+from happo_gpu.sim.worlds import LeggedWorlds
 
 
-def senses_of(worlds: Go1Worlds) -> locomotion.Senses:
+def senses_of(worlds: LeggedWorlds) -> locomotion.Senses:
     return locomotion.Senses(worlds.lin_vel_b, worlds.ang_vel_b, worlds.gravity_b, worlds.joint_pos, worlds.joint_vel)
 
 
@@ -24,21 +25,24 @@ class MujocoSim(Sim):
     integral trim around that policy (as in cfg/sim/planar.yaml) lifts commands over its dead zone.
     """
 
-    def __init__(self, scene: Scene, cfg: MujocoConfig, num_envs: int, device: torch.device) -> None:
+    def __init__(self, scene: Scene, cfg: MujocoConfig, num_envs: int, device: torch.device, kind: Type[LeggedWorlds] = Go1Worlds) -> None:
         self.cfg, self.scene, self.num_envs, self.device = cfg, scene, num_envs, device
         num_agents = len(scene.robots)
-        self.worlds = Go1Worlds(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs)
+        self.worlds = kind(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs, device)
         self.dt = self.worlds.dt
         path = Path(cfg.locomotion) if cfg.locomotion else locomotion.OWN_POLICY
-        self.walk = locomotion.load(path, (num_envs, num_agents), self.dt)
+        self.walk = locomotion.load(path, (num_envs, num_agents), self.dt, device)
         self.params, self.nominal = self.worlds.params, self.worlds.nominal
         self.fallen = self.worlds.fallen
-        self.agent_pose = torch.zeros(num_envs, num_agents, 3)
-        self.agent_vel = torch.zeros(num_envs, num_agents, 3)
+
+        def rows() -> Tensor:
+            return torch.zeros(num_envs, num_agents, 3, device=device)
+
+        self.agent_pose, self.agent_vel = rows(), rows()
         self.object_pose, self.object_vel = self.worlds.object_pose, self.worlds.object_vel
-        self._trim, self._model = torch.zeros(num_envs, num_agents, 3), torch.zeros(num_envs, num_agents, 3)
-        self._trim_limit = torch.tensor(cfg.trim_limit)
-        self._lag = 1.0 - torch.exp(-self.dt / torch.tensor(cfg.model_time))
+        self._trim, self._model = rows(), rows()
+        self._trim_limit = torch.tensor(cfg.trim_limit, device=device)
+        self._lag = 1.0 - torch.exp(-self.dt / torch.tensor(cfg.model_time, device=device))
 
     def step(self, commands: Tensor) -> None:
         worlds = self.worlds
@@ -50,9 +54,9 @@ class MujocoSim(Sim):
 
     def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
         n, a = agent_pose.shape[:2]
-        height = torch.full((n, a), go1.HOME_HEIGHT)
-        joints = torch.tensor(go1.HOME).expand(n, a, -1)
-        self.worlds.place(mask, agent_pose, height, joints, torch.zeros(n, a, 6))
+        height = torch.full((n, a), go1.HOME_HEIGHT, device=self.device)
+        joints = locomotion.constant(go1.HOME, self.device).expand(n, a, -1)
+        self.worlds.place(mask, agent_pose, height, joints, torch.zeros(n, a, 6, device=self.device))
         self.worlds.place_objects(mask, object_pose)
         self.walk.reset(mask)
         for state in (self._trim, self._model):

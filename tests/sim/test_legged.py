@@ -209,7 +209,7 @@ def test_the_trot_lifts_diagonal_feet_in_turns():
 
 
 def test_a_policy_without_a_clock_stands_on_its_own_feet(tmp_path):
-    policy = locomotion.load(random_policy(tmp_path / "other.npz", inputs=48, layout=False), (2, 1), 0.02)
+    policy = locomotion.load(random_policy(tmp_path / "other.npz", inputs=48, layout=False), (2, 1), 0.02, CPU)
     policy.reset(torch.ones(2, dtype=torch.bool))
     targets = policy.targets(senses(2), torch.zeros(2, 1, 3))
     action = policy.last_action
@@ -219,7 +219,7 @@ def test_a_policy_without_a_clock_stands_on_its_own_feet(tmp_path):
 def test_the_walking_tasks_policy_acts_alike_in_training_and_in_the_simulator(tmp_path):
     """One forward pass by hand, on the observation that Go1Walk builds."""
     path = random_policy(tmp_path / "own.npz")
-    policy = locomotion.load(path, (3, 1), 0.02)
+    policy = locomotion.load(path, (3, 1), 0.02, CPU)
     felt, command = senses(3), torch.randn(3, 1, 3)
     policy.phase.fill_(0.3)
     targets = policy.targets(felt, command)
@@ -238,7 +238,7 @@ def test_the_walking_tasks_policy_acts_alike_in_training_and_in_the_simulator(tm
 ])
 def test_a_file_that_is_no_policy_is_refused_in_one_line(make, words, tmp_path):
     with pytest.raises(ConfigError, match=words) as error:
-        locomotion.load(make(tmp_path / "bad.npz"), (1, 1), 0.02)
+        locomotion.load(make(tmp_path / "bad.npz"), (1, 1), 0.02, CPU)
     assert "\n" not in str(error.value)
 
 
