@@ -27,9 +27,13 @@ LEVELS = (0.90, 0.95, 0.98)
 
 def run(num_envs: int, seed: int, extra: list, algo: str = "HAPPO") -> dict:
     """One training run of the main command; its figures."""
+    return {"num_envs": num_envs, **train(["task=Go1Push", f"algo={algo}", f"num_envs={num_envs}", *extra], seed)}
+
+
+def train(overrides: list, seed: int) -> dict:
+    """One training run of the main command with these overrides; its figures."""
     with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, str(ROOT / "train.py"), "task=Go1Push", f"algo={algo}", f"num_envs={num_envs}",
-                   f"seed={seed}", *extra]
+        command = [sys.executable, str(ROOT / "train.py"), *overrides, f"seed={seed}"]
         started = time.perf_counter()
         with open(Path(home) / "console.txt", "w") as console:
             process = subprocess.Popen(command, cwd=home, stdout=console, stderr=subprocess.STDOUT)
@@ -43,11 +47,15 @@ def run(num_envs: int, seed: int, extra: list, algo: str = "HAPPO") -> dict:
     evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
     iterations = [line for line in lines if "epoch" in line]
     return {
-        "num_envs": num_envs, "seed": seed,
+        "seed": seed,
         **{f"seconds_to_{round(100 * level)}": first_at(evaluations, level) for level in LEVELS},
         "final_success_rate": evaluations[-1]["success_rate"],
         "final_ci95": evaluations[-1]["success_rate_ci95"],
+        "episodes": evaluations[-1]["episodes"],
         "final_finished_time": evaluations[-1]["finished_time"],
+        "final_finished_time_of_successes": evaluations[-1]["finished_time_of_successes"],
+        "final_collaboration_degree": evaluations[-1]["collaboration_degree"],
+        "final_pushing_together": evaluations[-1]["pushing_together"],
         "final_collision_rate": evaluations[-1]["collision_rate"],
         "train_seconds": iterations[-1]["train_seconds"], "frames": iterations[-1]["frames"],
         "start_up_seconds": float(re.search(r"start-up ([\d.]+) s", text).group(1)),

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
-from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
+from happo_gpu.geometry import box_distance, nearest_edge_normal, rotate, rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
 from happo_gpu.tasks import push_script
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
 PUSH_SPEED = 0.1  # m/s of the box that earns the push term
+MOVING = 0.02  # m/s from which a box counts as being pushed: one that nobody pushes rests exactly
+TOUCHING = 0.03  # m beyond its reach at which a robot is at the box: a gait makes contact come and go
 DRIVEN = {"legs": (0, 1, 2), "wheels": (0, 2)}  # which of forward, sideways and turning a robot is commanded
 TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb")
 
@@ -96,6 +98,14 @@ def occlusion_reward(offset_x: Tensor, offset_y: Tensor, box_yaw: Tensor, goal_x
     return (goal_x * normal_x + goal_y * normal_y) / length
 
 
+def distance_to_object(x_b: Tensor, y_b: Tensor, spec: ObjectSpec) -> Tensor:
+    """Signed distance of points in the object's frame to its outline, m; negative inside."""
+    if spec.round:
+        return torch.sqrt(x_b * x_b + y_b * y_b) - spec.radius
+    parts = [box_distance(x_b - part.x, y_b - part.y, part.half_x, part.half_y)[0] for part in spec.rectangles]
+    return torch.stack(parts).amin(0) if len(parts) > 1 else parts[0]
+
+
 class Go1Push(VecTask):
     """A robots, one box, one goal; success is the box's centre within successDistance of the goal."""
 
@@ -111,7 +121,9 @@ class Go1Push(VecTask):
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
         self.cfg, self.num_agents, self.scene = cfg, num_agents, scene
-        self._reach = max([cfg.robot.reach] + [robot.reach for robot in cfg.otherRobots.values()])  # m
+        reaches = [cfg.otherRobots.get(f"agent_{i}", cfg.robot).reach for i in range(num_agents)]
+        self._reach = max([cfg.robot.reach] + reaches)  # m
+        self._at_box = torch.tensor(reaches, device=device) + TOUCHING  # (A,) m from a trunk's centre to the outline
         if env.spawn == "separated" and num_agents * self._minimum_gap() >= 2.0 * math.pi:
             raise ConfigError(f"task.numAgents={num_agents} robots do not fit on a ring of {env.spawnRadius[0]} m; "
                               "raise task.env.spawnRadius")
@@ -129,7 +141,7 @@ class Go1Push(VecTask):
         self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
         width = len(columns_of(cfg, 0))
         self._seen = torch.tensor([a * width + i for a, columns in enumerate(seen) for i in columns], device=device)  # (O,)
-        sums = ["together"] + [f"reward_{term}" for term in TERMS]
+        sums = ["together", "pushing", "pushing_together"] + [f"reward_{term}" for term in TERMS]
         self.episode_sums = {name: torch.zeros(num_envs, device=device) for name in sums}
 
     # -- hooks -------------------------------------------------------------------------------
@@ -172,6 +184,10 @@ class Go1Push(VecTask):
         for name, term in terms.items():
             self.episode_sums[f"reward_{name}"].add_(alive * term.mean(-1))
         self.episode_sums["together"].add_(alive * (to_box < env.collaborationDistance).all(-1))
+        pushing = alive * (speed_sq > MOVING * MOVING)
+        outline = distance_to_object(*rotate_back(offset_x, offset_y, box[:, 2:3].cos(), box[:, 2:3].sin()), self.scene.objects[0])
+        self.episode_sums["pushing"].add_(pushing)
+        self.episode_sums["pushing_together"].add_(pushing * (outline < self._at_box).all(-1))
         self.previous_distance.copy_(distance)
         self.success.logical_or_(success)
         self.exception.logical_or_(exception)
@@ -244,8 +260,10 @@ class Go1Push(VecTask):
             "collision": self.exception.to(torch.float32),
             "final_distance": self.previous_distance,
             "collaboration": self.episode_sums["together"] / length,
+            "pushing": self.dt * self.episode_sums["pushing"],
+            "pushing_together": self.dt * self.episode_sums["pushing_together"],
         }
-        metrics.update({name: value for name, value in self.episode_sums.items() if name != "together"})
+        metrics.update({name: value for name, value in self.episode_sums.items() if name.startswith("reward_")})
         return metrics
 
     def snapshot(self) -> Dict[str, Tensor]:
