@@ -23,6 +23,8 @@ class PushEnvConfig:
     spawnRadius: Tuple[float, ...] = positive(2)  # m
     goalDistance: Tuple[float, ...] = positive(2)  # m
     successDistance: float = positive()  # m
+    successYaw: float = between(0.0, 3.1416)  # rad; 0: any heading
+    yawWeight: float = non_negative()  # m/rad
     collisionDistance: float = non_negative()  # m
     collaborationDistance: float = positive()  # m
     blind: Dict[str, Tuple[str, ...]] = limit(choices=("goal", "box_yaw", "partner"))  # agent: what it does not see
@@ -218,6 +220,6 @@ class WalkConfig:
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
-    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1Walk": WalkConfig,
+    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1PushHeading": PushConfig, "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

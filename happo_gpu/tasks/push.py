@@ -6,16 +6,26 @@ robot or box named. Shapes: N environments, A agents.
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Tuple
 
 import torch
 from torch import Tensor
 
 from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
-from happo_gpu.geometry import box_distance, nearest_edge_normal, rotate, rotate_back
+from happo_gpu.geometry import rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
 from happo_gpu.tasks import push_script
+from happo_gpu.tasks.push_reward import (
+    approach_reward,
+    distance_reward,
+    distance_to_object,
+    distance_with_turn,
+    occlusion_reward,
+    proximity,
+    start_of_arc,
+    turn_left,
+)
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
@@ -50,7 +60,9 @@ def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
     def position(name: str) -> List[Quantity]:
         return [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"]
 
-    inputs = [("goal", position("goal")), ("box", position("box")), ("box_yaw", angle("box_yaw_b", cfg.object.symmetry))]
+    symmetry = cfg.object.symmetry
+    goal = position("goal") + (angle("goal_yaw_b", symmetry) if cfg.env.successYaw else [])
+    inputs = [("goal", goal), ("box", position("box")), ("box_yaw", angle("box_yaw_b", symmetry))]
     for k in range(1, cfg.numAgents):
         name = f"agent_{(agent - k) % cfg.numAgents}"
         inputs.append(("partner", position(name) + angle(f"{name}_yaw_b", 1)))
@@ -63,51 +75,9 @@ def columns_seen(cfg: PushConfig, agent: int) -> List[int]:
     return [i for i, (what, _) in enumerate(columns_of(cfg, agent)) if what not in blind]
 
 
-# -- rewards: pure functions of named state -----------------------------------------------------
-
-
-def distance_reward(previous: Tensor, current: Tensor) -> Tensor:
-    """Progress of the box to the goal, less a little for being far: 100 (2 (D' - D) - 0.01 D)."""
-    return 100.0 * (2.0 * (previous - current) - 0.01 * current)
-
-
-def approach_reward(to_box: Tensor) -> Tensor:
-    """-(d + 0.5)^2 for each robot's distance to the box, (N, A)."""
-    return -((to_box + 0.5) ** 2)
-
-
-def proximity(between: Tensor) -> Tensor:
-    """1 / (0.02 + d / 3) of the distances to the other robots, (N, A, A-1), summed: (N, A)."""
-    return (1.0 / (0.02 + between / 3.0)).sum(-1)
-
-
-def occlusion_reward(offset_x: Tensor, offset_y: Tensor, box_yaw: Tensor, goal_x: Tensor, goal_y: Tensor,
-                     polygon: Sequence[Tuple[float, float]]) -> Tensor:
-    """How well each robot stands behind the face opposite to the goal: t . n in [-1, 1], (N, A).
-
-    n is the inward normal of the face nearest to the robot, t the direction from box to goal.
-
-    Args:
-        offset_x, offset_y: robots relative to the box, world axes, (N, A).
-        box_yaw: (N, 1). goal_x, goal_y: goal relative to the box, world axes, (N, 1).
-    """
-    cos, sin = box_yaw.cos(), box_yaw.sin()
-    normal_x, normal_y = nearest_edge_normal(*rotate_back(offset_x, offset_y, cos, sin), polygon)
-    normal_x, normal_y = rotate(normal_x, normal_y, cos, sin)
-    length = torch.sqrt(goal_x * goal_x + goal_y * goal_y).clamp(min=1e-6)
-    return (goal_x * normal_x + goal_y * normal_y) / length
-
-
-def distance_to_object(x_b: Tensor, y_b: Tensor, spec: ObjectSpec) -> Tensor:
-    """Signed distance of points in the object's frame to its outline, m; negative inside."""
-    if spec.round:
-        return torch.sqrt(x_b * x_b + y_b * y_b) - spec.radius
-    parts = [box_distance(x_b - part.x, y_b - part.y, part.half_x, part.half_y)[0] for part in spec.rectangles]
-    return torch.stack(parts).amin(0) if len(parts) > 1 else parts[0]
-
-
 class Go1Push(VecTask):
-    """A robots, one box, one goal; success is the box's centre within successDistance of the goal."""
+    """A robots, one box, one goal; success is the box's centre within successDistance of the goal and, where successYaw
+    is not zero, its heading within that of the goal's."""
 
     def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
         env, num_agents, scene = cfg.env, cfg.numAgents, scene_of(cfg)
@@ -116,7 +86,7 @@ class Go1Push(VecTask):
         super().__init__(
             sim,
             agents=[AgentSpec(f"agent_{i}", len(columns), box(len(driven[i]))) for i, columns in enumerate(seen)],
-            num_envs=num_envs, num_states=6 + 7 * num_agents,
+            num_envs=num_envs, num_states=6 + 7 * num_agents + 2 * (env.successYaw > 0.0),
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
@@ -136,7 +106,8 @@ class Go1Push(VecTask):
         self._on_wheels = torch.tensor([robot.drive == "wheels" for robot in scene.robots], device=device)  # (A,)
         self.commands = torch.zeros(num_envs, num_agents, 3, device=device)  # m/s, m/s, rad/s, body frame
         self.goal = torch.zeros(num_envs, 2, device=device)  # m
-        self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago
+        self.goal_yaw = torch.zeros(num_envs, device=device)  # rad, of the box at the goal
+        self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago; see _left
         self.success = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
         width = len(columns_of(cfg, 0))
@@ -156,13 +127,16 @@ class Go1Push(VecTask):
         cfg, env = self.cfg, self.cfg.env
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
         goal_x, goal_y = self.goal[:, 0] - box[:, 0], self.goal[:, 1] - box[:, 1]  # (N,)
-        distance = torch.sqrt(goal_x * goal_x + goal_y * goal_y)
+        distance, arrived = self._left(goal_x, goal_y, box[:, 2])
+        ahead_x, ahead_y = goal_x, goal_y
+        if env.successYaw:
+            ahead_x, ahead_y = start_of_arc(goal_x, goal_y, turn_left(box[:, 2], self.goal_yaw, cfg.object.symmetry))
         offset_x, offset_y = agents[..., 0] - box[:, 0:1], agents[..., 1] - box[:, 1:2]  # (N, A)
         to_box = torch.sqrt(offset_x * offset_x + offset_y * offset_y)
         between = self._distances_to_others()  # (N, A, A-1)
 
         living = alive > 0.0
-        success = living & (distance < env.successDistance)
+        success = living & arrived
         exception = living & self.sim.fallen.any(-1)
         if self.num_agents > 1:
             exception = exception | (living & (between < env.collisionDistance).flatten(1).any(-1))
@@ -178,7 +152,7 @@ class Go1Push(VecTask):
             "collision": shaping * scale.collision * proximity(between),
             "push": shaping * scale.push * (speed_sq > PUSH_SPEED * PUSH_SPEED).unsqueeze(-1),
             "ocb": shaping * scale.ocb * occlusion_reward(
-                offset_x, offset_y, box[:, 2:3], goal_x.unsqueeze(-1), goal_y.unsqueeze(-1), self._polygon
+                offset_x, offset_y, box[:, 2:3], ahead_x.unsqueeze(-1), ahead_y.unsqueeze(-1), self._polygon
             ),
         }  # (N, A) or (N, 1)
         for name, term in terms.items():
@@ -204,8 +178,11 @@ class Go1Push(VecTask):
         def relative(px: Tensor, py: Tensor) -> List[Tensor]:
             return list(rotate_back(px - x, py - y, cos, sin))
 
-        columns = relative(self.goal[:, 0:1], self.goal[:, 1:2]) + relative(box[:, 0:1], box[:, 1:2])
-        columns += self._angle(box[:, 2:3] - yaw, self.cfg.object.symmetry)
+        symmetry = self.cfg.object.symmetry
+        columns = relative(self.goal[:, 0:1], self.goal[:, 1:2])
+        if self.cfg.env.successYaw:
+            columns += self._angle(self.goal_yaw.unsqueeze(-1) - yaw, symmetry)
+        columns += relative(box[:, 0:1], box[:, 1:2]) + self._angle(box[:, 2:3] - yaw, symmetry)
         for k in range(1, self.num_agents):
             other = agents.roll(k, 1)  # row a holds agent a - k
             columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
@@ -235,7 +212,8 @@ class Go1Push(VecTask):
         """Box-relative, x axis towards the goal: the same push looks the same wherever it happens.
 
         Goal distance; box heading (cosine and sine of symmetry * yaw) and velocity; each robot's
-        position, heading and velocity. All in that frame.
+        position, heading and velocity. All in that frame. Last, where the heading counts, cosine and
+        sine of symmetry * what the box has yet to turn by.
         """
         agents, velocity = self.sim.agent_pose, self.sim.agent_vel
         box, box_vel = self.sim.object_pose[:, 0], self.sim.object_vel[:, 0]
@@ -247,10 +225,12 @@ class Go1Push(VecTask):
         robot_xy = rotate_back(agents[..., 0] - box[:, 0:1], agents[..., 1] - box[:, 1:2], cos, sin)
         robot_vel = rotate_back(velocity[..., 0], velocity[..., 1], cos, sin)
         yaw = agents[..., 2] - heading
+        left = self.cfg.object.symmetry * (self.goal_yaw.unsqueeze(-1) - box[:, 2:3])
         return torch.cat((
             distance.unsqueeze(-1), turn.cos(), turn.sin(),
             *rotate_back(box_vel[:, 0:1], box_vel[:, 1:2], cos, sin), box_vel[:, 2:3],
             *robot_xy, yaw.cos(), yaw.sin(), *robot_vel, velocity[..., 2],
+            *((left.cos(), left.sin()) if self.cfg.env.successYaw else ()),
         ), -1)
 
     def episode_metrics(self) -> Dict[str, Tensor]:
@@ -280,6 +260,9 @@ class Go1Push(VecTask):
         angle = 2.0 * math.pi * torch.rand(n, device=self.device)
         goal = torch.stack((distance * angle.cos(), distance * angle.sin()), -1)
         self.goal.copy_(torch.where(mask.unsqueeze(-1), goal, self.goal))
+        if cfg.env.successYaw:
+            self.goal_yaw.copy_(torch.where(mask, 2.0 * math.pi * torch.rand(n, device=self.device), self.goal_yaw))
+            distance, _ = self._left(goal[:, 0], goal[:, 1], object_pose[:, 0, 2])
         self.previous_distance.copy_(torch.where(mask, distance, self.previous_distance))
         self.success.logical_and_(~mask)
         self.exception.logical_and_(~mask)
@@ -289,9 +272,20 @@ class Go1Push(VecTask):
     def move_goal(self, env: int, goal: Tensor) -> None:
         """Puts the goal (2,) of one environment elsewhere, m; the move itself earns nothing."""
         self.goal[env] = goal
-        self.previous_distance[env] = torch.linalg.vector_norm(goal - self.sim.object_pose[env, 0, :2])
+        x, y, yaw = self.sim.object_pose[:, 0].unbind(-1)
+        self.previous_distance[env] = self._left(self.goal[:, 0] - x, self.goal[:, 1] - y, yaw)[0][env]
 
     # -- pieces ------------------------------------------------------------------------------
+
+    def _left(self, goal_x: Tensor, goal_y: Tensor, box_yaw: Tensor) -> Tuple[Tensor, Tensor]:
+        """Distance to the goal, m, and whether it is reached, (N,). Where the heading counts, the distance counts it too."""
+        env = self.cfg.env
+        distance = torch.sqrt(goal_x * goal_x + goal_y * goal_y)
+        arrived = distance < env.successDistance
+        if not env.successYaw:
+            return distance, arrived
+        turn = turn_left(box_yaw, self.goal_yaw, self.cfg.object.symmetry)
+        return distance_with_turn(distance, turn, env.yawWeight), arrived & (turn.abs() < env.successYaw)
 
     def _spawn_robots(self) -> Tensor:
         """Poses (N, A, 3) on a ring around the box, any heading.
@@ -337,5 +331,5 @@ class Go1Push(VecTask):
 
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()
-        named.update(goal=self.goal, previous_distance=self.previous_distance)
+        named.update(goal=self.goal, goal_yaw=self.goal_yaw, previous_distance=self.previous_distance)
         return named
