@@ -32,7 +32,7 @@ class PushEnvConfig:
 
 @dataclass(frozen=True)
 class PushRewardConfig:
-    """Scales of MAPush's seven reward terms."""
+    """Scales of MAPush's seven reward terms, and of one for obstacles."""
 
     reach: float = field()
     exception: float = field()
@@ -40,8 +40,9 @@ class PushRewardConfig:
     approach: float = field()
     collision: float = field()
     push: float = field()
+    obstacle: float = field()
     ocb: float = field()
-    shapingScale: float = positive()  # multiplies the five dense terms
+    shapingScale: float = positive()  # multiplies the dense terms
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,30 @@ class ObjectConfig:
 
 
 @dataclass(frozen=True)
+class ArenaConfig:
+    """Where goal=sequence leads: maps with obstacles."""
+
+    sides: Tuple[Tuple[float, ...], ...] = rows(2)  # m
+    obstacles: int = between(0, 8)
+    obstacleHalfExtents: Tuple[float, ...] = positive(3)  # m
+    clearance: float = positive()  # m
+    wayPoints: int = between(1, 64)
+    maps: int = between(1, 65536)
+
+
+@dataclass(frozen=True)
 class PushConfig:
     """cfg/task/Go1Push.yaml and the tasks that change its numbers."""
 
     name: str = field()
     numAgents: int = between(1, 8)
+    goal: str = choice("random", "sequence")
     env: PushEnvConfig = field()
     reward: PushRewardConfig = field()
     robot: RobotConfig = field()
     otherRobots: Dict[str, OtherRobotConfig] = field()  # agent: the robot that it is instead
     object: ObjectConfig = field()
+    arena: ArenaConfig = field()
     randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
 
     def check(self) -> None:
@@ -91,6 +106,9 @@ class PushConfig:
             )
         if self.object.round and self.object.parts:
             raise ConfigError("task.object.round=true with task.object.parts: an object is one or the other; write task.object.parts=[]")
+        if self.goal == "sequence" and env.successYaw:
+            raise ConfigError(f"task.goal=sequence with task.env.successYaw={env.successYaw}: way-points have no heading; "
+                              "write task.env.successYaw=0.0")
         _check_agents("task.env.blind", env.blind, self.numAgents)
         _check_agents("task.otherRobots", self.otherRobots, self.numAgents)
         _check_factors(self.randomize)
@@ -220,6 +238,7 @@ class WalkConfig:
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
-    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1PushHeading": PushConfig, "Go1Walk": WalkConfig,
+    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1PushHeading": PushConfig, "Go1PushLong": PushConfig,
+    "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

@@ -16,11 +16,13 @@ from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
 from happo_gpu.tasks import push_script
+from happo_gpu.tasks.push_map import draw_maps
 from happo_gpu.tasks.push_reward import (
     approach_reward,
     distance_reward,
     distance_to_object,
     distance_with_turn,
+    gap_to_obstacles,
     occlusion_reward,
     proximity,
     start_of_arc,
@@ -45,7 +47,8 @@ def scene_of(cfg: PushConfig) -> Scene:
     each = cfg.object
     parts = tuple(Rectangle(*part) for part in each.parts)
     pushed = ObjectSpec(each.halfExtents, each.mass, each.inertia, each.friction, parts, each.round)
-    return Scene(tuple(robots), (pushed,), each.contactFriction)
+    obstacles = (cfg.arena.obstacleHalfExtents,) * cfg.arena.obstacles if cfg.goal == "sequence" else ()
+    return Scene(tuple(robots), (pushed,), each.contactFriction, obstacles)
 
 
 def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
@@ -77,7 +80,8 @@ def columns_seen(cfg: PushConfig, agent: int) -> List[int]:
 
 class Go1Push(VecTask):
     """A robots, one box, one goal; success is the box's centre within successDistance of the goal and, where successYaw
-    is not zero, its heading within that of the goal's."""
+    is not zero, its heading within that of the goal's. With goal=sequence the goal is the next of several way-points, and
+    success is the last one reached."""
 
     def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
         env, num_agents, scene = cfg.env, cfg.numAgents, scene_of(cfg)
@@ -110,9 +114,13 @@ class Go1Push(VecTask):
         self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago; see _left
         self.success = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._maps = draw_maps(cfg.arena, env.goalDistance[0], self._ring() + self._reach, device) if cfg.goal == "sequence" else None
+        self.way = torch.zeros(num_envs, cfg.arena.wayPoints if self._maps else 0, 2, device=device)  # (N, W, 2) m
+        self.leg = torch.zeros(num_envs, dtype=torch.int64, device=device)  # which way-point is the goal
         width = len(columns_of(cfg, 0))
         self._seen = torch.tensor([a * width + i for a, columns in enumerate(seen) for i in columns], device=device)  # (O,)
         sums = ["together", "pushing", "pushing_together"] + [f"reward_{term}" for term in TERMS]
+        sums += ["obstacle", "reward_obstacle"] if scene.obstacles else []
         self.episode_sums = {name: torch.zeros(num_envs, device=device) for name in sums}
 
     # -- hooks -------------------------------------------------------------------------------
@@ -136,7 +144,7 @@ class Go1Push(VecTask):
         between = self._distances_to_others()  # (N, A, A-1)
 
         living = alive > 0.0
-        success = living & arrived
+        success = living & arrived & self._on_last_leg()
         exception = living & self.sim.fallen.any(-1)
         if self.num_agents > 1:
             exception = exception | (living & (between < env.collisionDistance).flatten(1).any(-1))
@@ -155,6 +163,10 @@ class Go1Push(VecTask):
                 offset_x, offset_y, box[:, 2:3], ahead_x.unsqueeze(-1), ahead_y.unsqueeze(-1), self._polygon
             ),
         }  # (N, A) or (N, 1)
+        if self.scene.obstacles:
+            touches = (gap_to_obstacles(box, self.sim.obstacle_pose, self.scene) < TOUCHING).to(alive.dtype)
+            terms["obstacle"] = shaping * scale.obstacle * touches.unsqueeze(-1)
+            self.episode_sums["obstacle"].add_(alive * touches)
         for name, term in terms.items():
             self.episode_sums[f"reward_{name}"].add_(alive * term.mean(-1))
         self.episode_sums["together"].add_(alive * (to_box < env.collaborationDistance).all(-1))
@@ -163,6 +175,8 @@ class Go1Push(VecTask):
         self.episode_sums["pushing"].add_(pushing)
         self.episode_sums["pushing_together"].add_(pushing * (outline < self._at_box).all(-1))
         self.previous_distance.copy_(distance)
+        if self._maps:
+            self._go_on(living & arrived & ~success, box)
         self.success.logical_or_(success)
         self.exception.logical_or_(exception)
         self.terminated_buf.logical_or_(success | exception)
@@ -238,11 +252,14 @@ class Go1Push(VecTask):
         metrics = {
             "success": self.success.to(torch.float32),
             "collision": self.exception.to(torch.float32),
-            "final_distance": self.previous_distance,
+            "final_distance": torch.linalg.vector_norm(self.way[:, -1] - self.sim.object_pose[:, 0, :2], dim=-1) if self._maps
+            else self.previous_distance,
             "collaboration": self.episode_sums["together"] / length,
             "pushing": self.dt * self.episode_sums["pushing"],
             "pushing_together": self.dt * self.episode_sums["pushing_together"],
         }
+        if self.scene.obstacles:
+            metrics["obstacle"] = self.episode_sums["obstacle"] / length
         metrics.update({name: value for name, value in self.episode_sums.items() if name.startswith("reward_")})
         return metrics
 
@@ -255,10 +272,14 @@ class Go1Push(VecTask):
         object_pose = torch.zeros(n, 1, 3, device=self.device)
         object_pose[:, 0, 2] = 2.0 * math.pi * torch.rand(n, device=self.device)
         agent_pose = self._spawn_robots()
-        low, high = cfg.env.goalDistance
-        distance = low + (high - low) * torch.rand(n, device=self.device)
-        angle = 2.0 * math.pi * torch.rand(n, device=self.device)
-        goal = torch.stack((distance * angle.cos(), distance * angle.sin()), -1)
+        if self._maps:
+            goal = self._deal_maps(mask)
+            distance = torch.linalg.vector_norm(goal, dim=-1)
+        else:
+            low, high = cfg.env.goalDistance
+            distance = low + (high - low) * torch.rand(n, device=self.device)
+            angle = 2.0 * math.pi * torch.rand(n, device=self.device)
+            goal = torch.stack((distance * angle.cos(), distance * angle.sin()), -1)
         self.goal.copy_(torch.where(mask.unsqueeze(-1), goal, self.goal))
         if cfg.env.successYaw:
             self.goal_yaw.copy_(torch.where(mask, 2.0 * math.pi * torch.rand(n, device=self.device), self.goal_yaw))
@@ -286,6 +307,27 @@ class Go1Push(VecTask):
             return distance, arrived
         turn = turn_left(box_yaw, self.goal_yaw, self.cfg.object.symmetry)
         return distance_with_turn(distance, turn, env.yawWeight), arrived & (turn.abs() < env.successYaw)
+
+    def _on_last_leg(self) -> Tensor:
+        return self.leg == self.way.shape[1] - 1 if self._maps else torch.ones_like(self.success)
+
+    def _go_on(self, where: Tensor, box: Tensor) -> None:
+        """Makes the next way-point the goal where (N,); that the goal jumps ahead earns nothing."""
+        self.leg.add_(where)
+        goal = self.way.gather(1, self.leg.view(-1, 1, 1).expand(-1, 1, 2)).squeeze(1)
+        self.goal.copy_(torch.where(where.unsqueeze(-1), goal, self.goal))
+        distance, _ = self._left(goal[:, 0] - box[:, 0], goal[:, 1] - box[:, 1], box[:, 2])
+        self.previous_distance.copy_(torch.where(where, distance, self.previous_distance))
+
+    def _deal_maps(self, mask: Tensor) -> Tensor:
+        """A map at random where mask (N,); returns the first way-points, (N, 2)."""
+        chosen = torch.randint(len(self._maps.way), (self.num_envs,), device=self.device)
+        way = self._maps.way[chosen]
+        self.way.copy_(torch.where(mask.view(-1, 1, 1), way, self.way))
+        self.leg.masked_fill_(mask, 0)
+        if self.scene.obstacles:
+            self.sim.place_obstacles(mask, self._maps.obstacles[chosen])
+        return way[:, 0]
 
     def _spawn_robots(self) -> Tensor:
         """Poses (N, A, 3) on a ring around the box, any heading.
@@ -331,5 +373,5 @@ class Go1Push(VecTask):
 
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()
-        named.update(goal=self.goal, goal_yaw=self.goal_yaw, previous_distance=self.previous_distance)
+        named.update(goal=self.goal, goal_yaw=self.goal_yaw, previous_distance=self.previous_distance, way=self.way, leg=self.leg)
         return named

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from happo_gpu.geometry import box_distance, nearest_edge_normal, rotate, rotate_back, wrap_to_pi
-from happo_gpu.sim.base import ObjectSpec
+from happo_gpu.sim.base import ObjectSpec, Rectangle, Scene
 
 
 def distance_reward(previous: Tensor, current: Tensor) -> Tensor:
@@ -48,6 +48,37 @@ def distance_to_object(x_b: Tensor, y_b: Tensor, spec: ObjectSpec) -> Tensor:
         return torch.sqrt(x_b * x_b + y_b * y_b) - spec.radius
     parts = [box_distance(x_b - part.x, y_b - part.y, part.half_x, part.half_y)[0] for part in spec.rectangles]
     return torch.stack(parts).amin(0) if len(parts) > 1 else parts[0]
+
+
+def gap_to_obstacles(box: Tensor, obstacles: Tensor, scene: Scene) -> Tensor:
+    """m between an object at (N, 3) and the nearest of the obstacles at (N, B, 3), (N,); not above 0 where they touch.
+
+    Of two rectangles that do not cross, a corner of one is the point nearest to the other.
+    """
+    spec, gaps = scene.objects[0], []
+    for (half_x, half_y, _), pose in zip(scene.obstacles, obstacles.unbind(1)):
+        def of_obstacle(x: Tensor, y: Tensor) -> Tensor:
+            return box_distance(*_seen_from(pose, x, y), half_x, half_y)[0]
+
+        if spec.round:
+            gaps.append(of_obstacle(box[:, 0], box[:, 1]) - spec.radius)
+            continue
+        corners = [corner for part in spec.rectangles for corner in part.corners()]
+        gaps += [of_obstacle(*_placed(box, *corner)) for corner in corners]
+        gaps += [distance_to_object(*_seen_from(box, *_placed(pose, *corner)), spec)
+                 for corner in Rectangle(0.0, 0.0, half_x, half_y).corners()]
+    return torch.stack(gaps).amin(0)
+
+
+def _placed(pose: Tensor, x: float, y: float) -> Tuple[Tensor, Tensor]:
+    """A point of bodies at (N, 3), in the world."""
+    x_w, y_w = rotate(x, y, pose[:, 2].cos(), pose[:, 2].sin())
+    return pose[:, 0] + x_w, pose[:, 1] + y_w
+
+
+def _seen_from(pose: Tensor, x: Tensor, y: Tensor) -> Tuple[Tensor, Tensor]:
+    """Points of the world, in the frames of bodies at (N, 3)."""
+    return rotate_back(x - pose[:, 0], y - pose[:, 1], pose[:, 2].cos(), pose[:, 2].sin())
 
 
 def turn_left(box_yaw: Tensor, goal_yaw: Tensor, symmetry: int) -> Tensor:
