@@ -29,6 +29,7 @@ TASKS = {  # name: overrides
     "Go1WheeledPush": ["task=Go1WheeledPush"],
     "Go1PushTee": ["task=Go1PushTee"],
     "Go1PushCylinder": ["task=Go1PushCylinder"],
+    "Go1PushHeading": ["task=Go1PushHeading"],
     "Go1PushHeavy": ["task=Go1PushHeavy"],
     "Go1PushHeavy, alone": ["task=Go1PushHeavy", "task.numAgents=1"],
 }

@@ -30,11 +30,11 @@ class Go1Worlds(LeggedSim):
     """
 
     def __init__(self, num_robots: int, objects: Sequence[ObjectSpec], contact_friction: float, cfg: LeggedConfig,
-                 num_envs: int) -> None:
+                 num_envs: int, obstacles: Sequence[Tuple[float, ...]] = ()) -> None:
         motors = go1.Motors(cfg.stiffness, cfg.damping)
-        model = go1.build(num_robots, motors, cfg.dt, objects, contact_friction, cfg.iterations, cfg.ls_iterations)
+        model = go1.build(num_robots, motors, cfg.dt, objects, contact_friction, cfg.iterations, cfg.ls_iterations, obstacles)
         self.cfg, self.num_envs, self.num_robots, self.num_objects = cfg, num_envs, num_robots, len(objects)
-        self.dt, self.objects = cfg.dt * cfg.substeps, tuple(objects)
+        self.dt, self.objects, self.obstacle_count = cfg.dt * cfg.substeps, tuple(objects), len(obstacles)
         self.models: List[mujoco.MjModel] = [model] + [copy.copy(model) for _ in range(num_envs - 1)]
         threads = torch.get_num_threads()
         self._data = [mujoco.MjData(model) for _ in range(threads)]
@@ -59,6 +59,7 @@ class Go1Worlds(LeggedSim):
         self.lin_vel_b, self.ang_vel_b, self.gravity_b = rows(a, 3), rows(a, 3), rows(a, 3)
         self.joint_pos, self.joint_vel, self.torque = rows(a, go1.NUM_JOINTS), rows(a, go1.NUM_JOINTS), rows(a, go1.NUM_JOINTS)
         self.object_pose, self.object_vel = rows(len(objects), 3), rows(len(objects), 3)
+        self.obstacle_pose = rows(len(obstacles), 3)
         everywhere = torch.ones(n, dtype=torch.bool)
         self.place(everywhere, rows(a, 3), rows(a) + go1.HOME_HEIGHT, self._targets.clone(), rows(a, 6))
 
@@ -70,6 +71,7 @@ class Go1Worlds(LeggedSim):
         self._trunks = [model.body(f"robot_{i}").id for i in range(self.num_robots)]
         self._feet = [model.geom(f"robot_{i}_{leg}_foot").id for i in range(self.num_robots) for leg in go1.LEGS]
         self._boxes = [model.body(f"object_{i}").id for i in range(self.num_objects)]
+        self._blocks = [model.body(f"obstacle_{i}").id for i in range(self.obstacle_count)]
         self._soles = [model.geom(f"object_{i}_ground{end}").id for i, each in enumerate(self.objects) for end in go1.endings(each)]
 
         def fill(value: float) -> Tensor:
@@ -152,6 +154,18 @@ class Go1Worlds(LeggedSim):
             self._state[where, v : v + 6] = 0.0
         self._read_state()
 
+    def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
+        """As :meth:`happo_gpu.sim.base.Sim.place_obstacles`: each world's own model holds where they stand."""
+        self.obstacle_pose.copy_(torch.where(mask.view(-1, 1, 1), pose, self.obstacle_pose))
+        self._stand_obstacles(mask)
+
+    def _stand_obstacles(self, mask: Tensor) -> None:
+        for n in mask.nonzero().flatten().tolist() if self._blocks else ():
+            model, pose = self.models[n], self.obstacle_pose[n].double()
+            model.body_pos[self._blocks, :2] = pose[:, :2].numpy()
+            half = 0.5 * pose[:, 2]
+            model.body_quat[self._blocks] = torch.stack((half.cos(), 0 * half, 0 * half, half.sin()), -1).numpy()
+
     def kick(self, change: Tensor) -> None:
         if not change.any():
             return
@@ -217,8 +231,9 @@ class Go1Worlds(LeggedSim):
         model, data = self.models[world], self.posed(world)
         points, forces, wrench = [], [], np.zeros(6)
         for i, contact in enumerate(data.contact):
-            pushed = [model.geom_contype[geom] == go1.PUSHED for geom in contact.geom]
-            if any(pushed):
+            kinds = [model.geom_contype[geom] for geom in contact.geom]
+            pushed = [kind == go1.PUSHED for kind in kinds]
+            if any(pushed) and max(kinds) >= go1.FIRST_ROBOT:  # by a robot, not by an obstacle
                 mujoco.mj_contactForce(model, data, i, wrench)  # on the second geom, in the contact's frame
                 force = contact.frame.reshape(3, 3).T @ wrench[:3]
                 points.append(contact.pos[:2])
@@ -230,6 +245,8 @@ class Go1Worlds(LeggedSim):
     def state_dict(self) -> Dict[str, Tensor]:
         """Live tensors: writing a saved state into them restores it, once :meth:`refresh` is called."""
         state = {"state": torch.from_numpy(self._state), "targets": self._targets}
+        if self._blocks:
+            state["obstacle_pose"] = self.obstacle_pose
         state.update({"params/" + name: value for name, value in self.params.items()})
         return state
 
@@ -240,7 +257,9 @@ class Go1Worlds(LeggedSim):
 
     def refresh(self) -> None:
         """Brings models and views up to date after the tensors of state_dict were written."""
-        self._write_models(torch.ones(self.num_envs, dtype=torch.bool))
+        everywhere = torch.ones(self.num_envs, dtype=torch.bool)
+        self._write_models(everywhere)
+        self._stand_obstacles(everywhere)
         self._read_state()
 
 

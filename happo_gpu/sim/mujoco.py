@@ -27,7 +27,7 @@ class MujocoSim(Sim):
     def __init__(self, scene: Scene, cfg: MujocoConfig, num_envs: int, device: torch.device) -> None:
         self.cfg, self.scene, self.num_envs, self.device = cfg, scene, num_envs, device
         num_agents = len(scene.robots)
-        self.worlds = Go1Worlds(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs)
+        self.worlds = Go1Worlds(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs, scene.obstacles)
         self.dt = self.worlds.dt
         path = Path(cfg.locomotion) if cfg.locomotion else locomotion.OWN_POLICY
         self.walk = locomotion.load(path, (num_envs, num_agents), self.dt)
@@ -36,6 +36,7 @@ class MujocoSim(Sim):
         self.agent_pose = torch.zeros(num_envs, num_agents, 3)
         self.agent_vel = torch.zeros(num_envs, num_agents, 3)
         self.object_pose, self.object_vel = self.worlds.object_pose, self.worlds.object_vel
+        self.obstacle_pose = self.worlds.obstacle_pose
         self._trim, self._model = torch.zeros(num_envs, num_agents, 3), torch.zeros(num_envs, num_agents, 3)
         self._trim_limit = torch.tensor(cfg.trim_limit)
         self._lag = 1.0 - torch.exp(-self.dt / torch.tensor(cfg.model_time))
@@ -58,6 +59,9 @@ class MujocoSim(Sim):
         for state in (self._trim, self._model):
             state.masked_fill_(mask.view(-1, 1, 1), 0.0)  # not a product: 0 * NaN is NaN
         self._read()
+
+    def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
+        self.worlds.place_obstacles(mask, pose)
 
     def state_dict(self) -> Dict[str, Tensor]:
         return {**self.worlds.state_dict(), "phase": self.walk.phase, "last_action": self.walk.last_action,
