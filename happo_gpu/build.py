@@ -10,16 +10,17 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from happo_gpu import accelerate, console, distributed, memory, precompile
+from happo_gpu import accelerate, checkpoint, console, distributed, memory, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
-from happo_gpu.config.tasks import SmallConfig, WalkConfig
+from happo_gpu.config.tasks import SmallConfig, UpperConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
 from happo_gpu.tasks.push import Go1Push, scene_of
+from happo_gpu.tasks.push_upper import Act, Go1PushUpper
 from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk, objects_of
@@ -77,8 +78,12 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     if isinstance(cfg.task, WalkConfig):
         return Go1Walk(sim, cfg.task, num_envs, device)
     task = Go1Push(sim, cfg.task, num_envs, device)
+    if isinstance(cfg.task, UpperConfig):
+        task = Go1PushUpper(sim, cfg.task, task, _frozen_policy(cfg.task, task, device), num_envs, device)
     if mode == "compile" and isinstance(sim, PlanarSim):
-        hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
+        hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep")]
+        if isinstance(task, Go1Push):
+            hot.append((task, "after_physics", "post_physics_step"))
         accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg))
     return task
 
@@ -101,6 +106,22 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
     if walks:
         return Go1Worlds(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs)
     return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device)
+
+
+def _frozen_policy(cfg: UpperConfig, team: Go1Push, device: torch.device) -> Act:
+    """What the team of task=Go1PushUpper does, as another run learned it."""
+    from happo_gpu import cli, command
+
+    if not cfg.upper.checkpoint:
+        raise ConfigError(f"task={cfg.name} leads a trained team; write task.upper.checkpoint=runs/<a run of Go1Push>/nn/Go1Push.pth")
+    path = Path(cfg.upper.checkpoint)
+    if not path.is_file():
+        raise ConfigError(f"task.upper.checkpoint={path} does not exist; give a .pth file, e.g. runs/<run>/nn/Go1Push.pth")
+    algo = command.saved_config(cli.run_of(path)).algo
+    learner = OnPolicyLearner(team.agents, team.num_states, team.num_values, team.per_agent_states, algo, device, 0)
+    checkpoint.put_weights(checkpoint.load(path, device), learner, path)
+    policy = learner.policy(team.num_envs, deterministic=True)
+    return lambda obs: policy.act(obs, None, team.reset_buf)[0]
 
 
 def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolicyLearner:

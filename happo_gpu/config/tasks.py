@@ -114,6 +114,35 @@ class PushConfig:
         _check_factors(self.randomize)
 
 
+@dataclass(frozen=True)
+class SubGoalConfig:
+    """The level above a team, and its reward."""
+
+    checkpoint: str = field()
+    teamSteps: int = limit(low=1)  # control steps
+    farthest: float = positive()  # m
+    reach: float = field()
+    progress: float = field()
+    touch: float = field()
+    way: float = field()
+
+
+@dataclass(frozen=True)
+class UpperConfig(PushConfig):
+    """cfg/task/Go1PushUpper.yaml."""
+
+    upper: SubGoalConfig = field()
+
+    def check(self) -> None:
+        super().check()
+        env, upper = self.env, self.upper
+        if self.goal != "sequence":
+            raise ConfigError(f"task.goal={self.goal}: task={self.name} leads along way-points; write task.goal=sequence")
+        if env.controlFrequencyInv % upper.teamSteps:
+            raise ConfigError(f"task.env.controlFrequencyInv={env.controlFrequencyInv} is no multiple of task.upper.teamSteps="
+                              f"{upper.teamSteps}: a sub-goal holds for whole decisions of the team")
+
+
 def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:
     agents = [f"agent_{i}" for i in range(num_agents)]
     for name in named:
@@ -239,6 +268,7 @@ TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
     "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1PushHeading": PushConfig, "Go1PushLong": PushConfig,
+    "Go1PushUpper": UpperConfig,
     "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

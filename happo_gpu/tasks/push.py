@@ -184,7 +184,10 @@ class Go1Push(VecTask):
         return reward.mean(-1, keepdim=True) if env.teamReward else reward
 
     def compute_observations(self) -> Tensor:
-        """As :func:`columns_of` says, agent by agent, less what an agent is blind to."""
+        return self.observations_towards(self.goal)
+
+    def observations_towards(self, goal: Tensor) -> Tensor:
+        """What all would see if the goal were at (N, 2): as :func:`columns_of` says, agent by agent, less what one is blind to."""
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
         x, y, yaw = agents.unbind(-1)  # (N, A)
         cos, sin = yaw.cos(), yaw.sin()
@@ -193,7 +196,7 @@ class Go1Push(VecTask):
             return list(rotate_back(px - x, py - y, cos, sin))
 
         symmetry = self.cfg.object.symmetry
-        columns = relative(self.goal[:, 0:1], self.goal[:, 1:2])
+        columns = relative(goal[:, 0:1], goal[:, 1:2])
         if self.cfg.env.successYaw:
             columns += self._angle(self.goal_yaw.unsqueeze(-1) - yaw, symmetry)
         columns += relative(box[:, 0:1], box[:, 1:2]) + self._angle(box[:, 2:3] - yaw, symmetry)
