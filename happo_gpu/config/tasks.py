@@ -109,6 +109,8 @@ class PushConfig:
         if self.goal == "sequence" and env.successYaw:
             raise ConfigError(f"task.goal=sequence with task.env.successYaw={env.successYaw}: way-points have no heading; "
                               "write task.env.successYaw=0.0")
+        if self.goal == "sequence":
+            _check_sides(self.arena.sides, env.goalDistance[0])
         _check_agents("task.env.blind", env.blind, self.numAgents)
         _check_agents("task.otherRobots", self.otherRobots, self.numAgents)
         _check_factors(self.randomize)
@@ -141,6 +143,12 @@ class UpperConfig(PushConfig):
         if env.controlFrequencyInv % upper.teamSteps:
             raise ConfigError(f"task.env.controlFrequencyInv={env.controlFrequencyInv} is no multiple of task.upper.teamSteps="
                               f"{upper.teamSteps}: a sub-goal holds for whole decisions of the team")
+
+
+def _check_sides(sides: Tuple[Tuple[float, ...], ...], goal_distance: float) -> None:
+    if len(sides) != 2 or not all(low < 0.0 < high for low, high in sides) or sides[0][1] < goal_distance:
+        raise ConfigError(f"task.arena.sides={[list(side) for side in sides]}: write [[low, high], [low, high]] in x and y, m, with the box's "
+                          f"start, 0, within both and the goal, x = {goal_distance:g}, within the first")
 
 
 def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import ArenaConfig
 from happo_gpu.tasks import planner
 
@@ -29,7 +30,7 @@ def draw_maps(cfg: ArenaConfig, goal_distance: float, start_room: float, device:
     """Maps that have a way; ``start_room`` is the radius about the box's start that robots need, m."""
     count = cfg.maps
     low, high = torch.tensor([row[0] for row in cfg.sides], device=device), torch.tensor([row[1] for row in cfg.sides], device=device)
-    aside = min(-float(cfg.sides[1][0]), float(cfg.sides[1][1])) - cfg.clearance
+    aside = max(0.0, min(-cfg.sides[1][0], cfg.sides[1][1]) - cfg.clearance)  # m from the middle to where no goal lies
     widest = math.asin(min(1.0, 0.5 * aside / goal_distance))
     angle = widest * (2.0 * torch.rand(count, device=device) - 1.0)
     goal = goal_distance * torch.stack((angle.cos(), angle.sin()), -1)
@@ -45,8 +46,10 @@ def draw_maps(cfg: ArenaConfig, goal_distance: float, start_room: float, device:
         free &= torch.linalg.vector_norm(drawn - goal.unsqueeze(1), dim=-1) > radius
         first = free.to(torch.int8).argmax(1).view(-1, 1, 1).expand(-1, 1, 2)
         places.append(drawn.gather(1, first).squeeze(1))
-    centres = torch.stack(places, 1)  # (P, B, 2)
+    centres = torch.stack(places, 1) if places else goal.new_zeros(count, 0, 2)  # (P, B, 2)
     way, found = planner.plan(torch.zeros_like(goal), goal, planner.Field(low, high, centres, radius), NODES, STEP, cfg.wayPoints)
     yaw = 2.0 * math.pi * torch.rand(count, cfg.obstacles, 1, device=device)
-    keep = torch.multinomial(found.to(goal.dtype) + 1e-9, count, replacement=True)  # maps without a way give theirs up
+    if not bool(found.any()):
+        raise ConfigError(f"task.arena: none of {count} maps has a way to the goal; write a smaller task.arena.clearance than {cfg.clearance}")
+    keep = torch.multinomial(found.to(goal.dtype), count, replacement=True)  # a map without a way gives its place to another
     return Maps(torch.cat((centres, yaw), -1)[keep], way[keep])

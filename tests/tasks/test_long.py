@@ -73,15 +73,15 @@ def test_no_way_out_of_a_ring_is_found():
 
 
 def test_maps_leave_room_at_the_start_and_a_clear_way():
-    cfg = dataclasses.replace(compose_config(LONG).task.arena, maps=23)
+    cfg = dataclasses.replace(compose_config(LONG).task.arena, maps=13)
     maps = draw_maps(cfg, 8.0, 1.6, CPU)
     holds, centres = math.hypot(0.5, 0.5), maps.obstacles[..., :2]
-    assert maps.obstacles.shape == (23, 2, 3) and maps.way.shape == (23, 6, 2)
+    assert maps.obstacles.shape == (13, 2, 3) and maps.way.shape == (13, 6, 2)
     assert float(centres.norm(dim=-1).min()) > 1.6 + holds
-    assert maps.way[:, -1].norm(dim=-1).tolist() == pytest.approx([8.0] * 23, abs=1e-4)
+    assert maps.way[:, -1].norm(dim=-1).tolist() == pytest.approx([8.0] * 13, abs=1e-4)
     between = (maps.way.unsqueeze(2) - centres.unsqueeze(1)).norm(dim=-1)
     assert float(between.min()) > holds + cfg.clearance - 0.1  # chords between way-points may cut a little
-    straight = planner.is_clear(torch.zeros(23, 2), maps.way[:, -1], planner.Field(LOW, HIGH, centres, holds + 0.6))
+    straight = planner.is_clear(torch.zeros(13, 2), maps.way[:, -1], planner.Field(LOW, HIGH, centres, holds + 0.6))
     assert float(straight.float().mean()) < 0.3  # the box on a straight line would hit
 
 
@@ -142,3 +142,6 @@ def test_a_pusher_s_policy_fits_and_way_points_have_no_heading():
     assert [agent.num_obs for agent in make_task(LONG, "task.arena.maps=2").agents] == [10, 10]
     with pytest.raises(ConfigError, match="way-points have no heading; write task.env.successYaw=0.0"):
         compose_config(LONG, "task.env.successYaw=0.3")
+    for sides in ("[[-1,12]]", "[[1,12],[-7,7]]", "[[-1,7.5],[-7,7]]"):
+        with pytest.raises(ConfigError, match="write .*low, high.* in x and y"):
+            compose_config(LONG, f"task.arena.sides={sides}")
