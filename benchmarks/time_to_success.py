@@ -49,19 +49,19 @@ def train(overrides: list, seed: int) -> dict:
     return {
         "seed": seed,
         **{f"seconds_to_{round(100 * level)}": first_at(evaluations, level) for level in LEVELS},
-        "final_success_rate": evaluations[-1]["success_rate"],
-        "final_ci95": evaluations[-1]["success_rate_ci95"],
-        "episodes": evaluations[-1]["episodes"],
-        "final_finished_time": evaluations[-1]["finished_time"],
-        "final_finished_time_of_successes": evaluations[-1]["finished_time_of_successes"],
-        "final_collaboration_degree": evaluations[-1]["collaboration_degree"],
-        "final_pushing_together": evaluations[-1]["pushing_together"],
-        "final_collision_rate": evaluations[-1]["collision_rate"],
+        **figures(evaluations[-1]),
         "train_seconds": iterations[-1]["train_seconds"], "frames": iterations[-1]["frames"],
         "start_up_seconds": float(re.search(r"start-up ([\d.]+) s", text).group(1)),
         "wall_seconds": wall, "peak_memory_mb": usage.ru_maxrss / 1024,
         "curve": [[e["train_seconds"], e["frames"], e["success_rate"]] for e in evaluations],
     }
+
+
+def figures(evaluation: dict) -> dict:
+    """What a table shows of one evaluation."""
+    names = ("finished_time", "finished_time_of_successes", "collaboration_degree", "pushing_together", "collision_rate")
+    return {"episodes": evaluation["episodes"], "final_success_rate": evaluation["success_rate"],
+            "final_ci95": evaluation["success_rate_ci95"], **{f"final_{name}": evaluation[name] for name in names}}
 
 
 def first_at(evaluations: list, level: float):
