@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
+import yaml
 
 from happo_gpu import accelerate, checkpoint, console, distributed, memory, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
+from happo_gpu.config.algo import AlgoConfig
+from happo_gpu.config.schema import typed
 from happo_gpu.config.tasks import SmallConfig, UpperConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
@@ -110,14 +113,15 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
 
 def _frozen_policy(cfg: UpperConfig, team: Go1Push, device: torch.device) -> Act:
     """What the team of task=Go1PushUpper does, as another run learned it."""
-    from happo_gpu import cli, command
-
     if not cfg.upper.checkpoint:
         raise ConfigError(f"task={cfg.name} leads a trained team; write task.upper.checkpoint=runs/<a run of Go1Push>/nn/Go1Push.pth")
     path = Path(cfg.upper.checkpoint)
     if not path.is_file():
         raise ConfigError(f"task.upper.checkpoint={path} does not exist; give a .pth file, e.g. runs/<run>/nn/Go1Push.pth")
-    algo = command.saved_config(cli.run_of(path)).algo
+    saved = path.parent.parent / "config.yaml"
+    if not saved.is_file():
+        raise ConfigError(f"{saved} does not exist: it says which model the checkpoint is of; give a checkpoint where its run left it")
+    algo = typed(AlgoConfig, yaml.safe_load(saved.read_text())["algo"], "algo")
     learner = OnPolicyLearner(team.agents, team.num_states, team.num_values, team.per_agent_states, algo, device, 0)
     checkpoint.put_weights(checkpoint.load(path, device), learner, path)
     policy = learner.policy(team.num_envs, deterministic=True)

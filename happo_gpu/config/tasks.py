@@ -147,8 +147,8 @@ class UpperConfig(PushConfig):
 
 def _check_sides(sides: Tuple[Tuple[float, ...], ...], goal_distance: float) -> None:
     if len(sides) != 2 or not all(low < 0.0 < high for low, high in sides) or sides[0][1] < goal_distance:
-        raise ConfigError(f"task.arena.sides={[list(side) for side in sides]}: write [[low, high], [low, high]] in x and y, m, with the box's "
-                          f"start, 0, within both and the goal, x = {goal_distance:g}, within the first")
+        raise ConfigError(f"task.arena.sides={[list(side) for side in sides]}: write [[low, high], [low, high]] in x and y, m, "
+                          f"with the box's start, 0, within both and the goal, x = {goal_distance:g}, within the first")
 
 
 def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:

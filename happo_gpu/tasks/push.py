@@ -271,8 +271,13 @@ class Go1Push(VecTask):
         return metrics
 
     def snapshot(self) -> Dict[str, Tensor]:
-        return {"agent_pose": self.sim.agent_pose, "object_pose": self.sim.object_pose, "goal": self.goal,
-                "success": self.success, "exception": self.exception}
+        shown = {"agent_pose": self.sim.agent_pose, "object_pose": self.sim.object_pose, "goal": self.goal,
+                 "success": self.success, "exception": self.exception}
+        if self._maps:
+            shown.update(obstacle_pose=self.sim.obstacle_pose, way=self.way)
+        if self.cfg.env.successYaw:
+            shown["goal_yaw"] = self.goal_yaw
+        return shown
 
     def reset_where(self, mask: Tensor) -> None:
         cfg, n = self.cfg, self.num_envs

@@ -50,6 +50,6 @@ def draw_maps(cfg: ArenaConfig, goal_distance: float, start_room: float, device:
     way, found = planner.plan(torch.zeros_like(goal), goal, planner.Field(low, high, centres, radius), NODES, STEP, cfg.wayPoints)
     yaw = 2.0 * math.pi * torch.rand(count, cfg.obstacles, 1, device=device)
     if not bool(found.any()):
-        raise ConfigError(f"task.arena: none of {count} maps has a way to the goal; write a smaller task.arena.clearance than {cfg.clearance}")
+        raise ConfigError(f"task.arena: none of {count} maps has a way to the goal; write task.arena.clearance smaller than {cfg.clearance}")
     keep = torch.multinomial(found.to(goal.dtype), count, replacement=True)  # a map without a way gives its place to another
     return Maps(torch.cat((centres, yaw), -1)[keep], way[keep])

@@ -79,7 +79,8 @@ def test_whole_robots_and_objects_stop_at_obstacles_in_mujoco():
     from happo_gpu.sim.mujoco import MujocoSim
 
     raw = yaml.safe_load((CFG_DIR / "sim" / "mujoco.yaml").read_text())
-    sim = MujocoSim(Scene((RobotSpec("go1", 12.74, 0.417),), (CUBOID,), 0.7, (BLOCK,)), typed(MujocoConfig, raw, "sim"), 3, torch.device("cpu"))
+    scene = Scene((RobotSpec("go1", 12.74, 0.417),), (CUBOID,), 0.7, (BLOCK,))
+    sim = MujocoSim(scene, typed(MujocoConfig, raw, "sim"), 3, torch.device("cpu"))
     everywhere = torch.ones(3, dtype=torch.bool)
     boxes = torch.tensor([[9.0, 9.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).unsqueeze(1)
     sim.reset(everywhere, torch.zeros(3, 1, 3), boxes)
