@@ -27,9 +27,13 @@ LEVELS = (0.90, 0.95, 0.98)
 
 def run(num_envs: int, seed: int, extra: list, algo: str = "HAPPO") -> dict:
     """One training run of the main command; its figures."""
+    return {"num_envs": num_envs, **train(["task=Go1Push", f"algo={algo}", f"num_envs={num_envs}", "eval_every=5", *extra], seed)}
+
+
+def train(overrides: list, seed: int) -> dict:
+    """One training run of the main command with these overrides; its figures."""
     with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, str(ROOT / "train.py"), "task=Go1Push", f"algo={algo}", f"num_envs={num_envs}",
-                   f"seed={seed}", "eval_every=5", *extra]
+        command = [sys.executable, str(ROOT / "train.py"), *overrides, f"seed={seed}"]
         started = time.perf_counter()
         with open(Path(home) / "console.txt", "w") as console:
             process = subprocess.Popen(command, cwd=home, stdout=console, stderr=subprocess.STDOUT)
@@ -43,17 +47,21 @@ def run(num_envs: int, seed: int, extra: list, algo: str = "HAPPO") -> dict:
     evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
     iterations = [line for line in lines if "epoch" in line]
     return {
-        "num_envs": num_envs, "seed": seed,
+        "seed": seed,
         **{f"seconds_to_{round(100 * level)}": first_at(evaluations, level) for level in LEVELS},
-        "final_success_rate": evaluations[-1]["success_rate"],
-        "final_ci95": evaluations[-1]["success_rate_ci95"],
-        "final_finished_time": evaluations[-1]["finished_time"],
-        "final_collision_rate": evaluations[-1]["collision_rate"],
+        **figures(evaluations[-1]),
         "train_seconds": iterations[-1]["train_seconds"], "frames": iterations[-1]["frames"],
         "start_up_seconds": float(re.search(r"start-up ([\d.]+) s", text).group(1)),
         "wall_seconds": wall, "peak_memory_mb": usage.ru_maxrss / 1024,
         "curve": [[e["train_seconds"], e["frames"], e["success_rate"]] for e in evaluations],
     }
+
+
+def figures(evaluation: dict) -> dict:
+    """What a table shows of one evaluation."""
+    names = ("finished_time", "finished_time_of_successes", "collaboration_degree", "pushing_together", "collision_rate")
+    return {"episodes": evaluation["episodes"], "final_success_rate": evaluation["success_rate"],
+            "final_ci95": evaluation["success_rate_ci95"], **{f"final_{name}": evaluation[name] for name in names}}
 
 
 def first_at(evaluations: list, level: float):

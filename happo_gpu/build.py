@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
+import yaml
 
-from happo_gpu import accelerate, console, distributed, memory, precompile
+from happo_gpu import accelerate, checkpoint, console, distributed, memory, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
-from happo_gpu.config.tasks import SmallConfig, WalkConfig
+from happo_gpu.config.algo import AlgoConfig
+from happo_gpu.config.schema import typed
+from happo_gpu.config.tasks import SmallConfig, UpperConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
 from happo_gpu.tasks.push import Go1Push, scene_of
+from happo_gpu.tasks.push_upper import Act, Go1PushUpper
 from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk, objects_of
@@ -77,8 +81,12 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     if isinstance(cfg.task, WalkConfig):
         return Go1Walk(sim, cfg.task, num_envs, device)
     task = Go1Push(sim, cfg.task, num_envs, device)
+    if isinstance(cfg.task, UpperConfig):
+        task = Go1PushUpper(sim, cfg.task, task, _frozen_policy(cfg.task, task, device), num_envs, device)
     if mode in ("compile", "graph") and isinstance(sim, PlanarSim):
-        hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
+        hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep")]
+        if isinstance(task, Go1Push):
+            hot.append((task, "after_physics", "post_physics_step"))
         accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg), capture=mode == "graph")
     return task
 
@@ -91,6 +99,8 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
         return PlanarSim(scene_of(cfg.task), cfg.sim, num_envs, device)
     if not walks and any(robot.drive != "legs" for robot in scene_of(cfg.task).robots):
         raise ConfigError(f"sim={cfg.sim.name} has robots on legs only, and task={cfg.task.name} has others; write sim=planar")
+    if cfg.sim.name == "mujoco_warp" and not walks and scene_of(cfg.task).obstacles:
+        raise ConfigError(f"sim=mujoco_warp has no obstacles yet, and task={cfg.task.name} has some; write sim=mujoco or sim=planar")
     kind = _legged_worlds(cfg.sim.name, device)
     if walks:
         return kind(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs, device)
@@ -112,6 +122,23 @@ def _legged_worlds(name: str, device: torch.device):
         package, extra = ("mujoco", "mujoco") if name == "mujoco" else ("mujoco-warp", "gpu-physics")
         raise ConfigError(f"sim={name} needs the package {package}; write pip install -e '.[{extra}]'") from error
     return Worlds
+
+
+def _frozen_policy(cfg: UpperConfig, team: Go1Push, device: torch.device) -> Act:
+    """What the team of task=Go1PushUpper does, as another run learned it."""
+    if not cfg.upper.checkpoint:
+        raise ConfigError(f"task={cfg.name} leads a trained team; write task.upper.checkpoint=runs/<a run of Go1Push>/nn/Go1Push.pth")
+    path = Path(cfg.upper.checkpoint)
+    if not path.is_file():
+        raise ConfigError(f"task.upper.checkpoint={path} does not exist; give a .pth file, e.g. runs/<run>/nn/Go1Push.pth")
+    saved = path.parent.parent / "config.yaml"
+    if not saved.is_file():
+        raise ConfigError(f"{saved} does not exist: it says which model the checkpoint is of; give a checkpoint where its run left it")
+    algo = typed(AlgoConfig, yaml.safe_load(saved.read_text())["algo"], "algo")
+    learner = OnPolicyLearner(team.agents, team.num_states, team.num_values, team.per_agent_states, algo, device, 0)
+    checkpoint.put_weights(checkpoint.load(path, device), learner, path)
+    policy = learner.policy(team.num_envs, deterministic=True)
+    return lambda obs: policy.act(obs, None, team.reset_buf)[0]
 
 
 def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolicyLearner:

@@ -18,8 +18,8 @@ def evaluation_line(record: Dict[str, Any]) -> str:
                 f"time {record['finished_time']:.2f} s")
     else:
         what = f"return {record['mean_return']:.3f}"
-    if "collaboration_degree" in record:
-        what += f" collaboration {record['collaboration_degree']:.2f}"
+    if "pushing_together" in record:
+        what += f" together {record['pushing_together']:.2f}"
     return f"evaluation: {what} after {record['train_seconds']:.0f} s of training, {record['frames'] / 1e6:.1f} M frames"
 
 

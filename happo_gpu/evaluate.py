@@ -64,7 +64,8 @@ def _success(metrics: Dict[str, Tensor], seconds: Tensor, limit: float) -> Dict[
     """MAPush's figures; takes what it reads out of ``metrics``.
 
     ``finished_time`` counts a failure as a whole episode, as MAPush does; ``collaboration_degree`` is
-    the share of time that all robots were near the object, over successful episodes.
+    the share of time that all robots were near the object, over successful episodes. ``pushing_together``
+    is the share of the time that the object moves in which all robots are at it, over all episodes.
     """
     success = metrics.pop("success")
     rate, successes = float(success.mean()), max(1.0, float(success.sum()))
@@ -77,6 +78,8 @@ def _success(metrics: Dict[str, Tensor], seconds: Tensor, limit: float) -> Dict[
     }
     if "collaboration" in metrics:
         result["collaboration_degree"] = float((metrics.pop("collaboration") * success).sum() / successes)
+    if "pushing_together" in metrics:
+        result["pushing_together"] = float(metrics.pop("pushing_together").sum() / metrics["pushing"].sum().clamp(min=1e-6))
     for name, tag in (("collision", "collision_rate"), ("final_distance", "final_distance")):
         if name in metrics:
             result[tag] = float(metrics.pop(name).mean())
@@ -103,8 +106,9 @@ def report(result: Dict[str, Any]) -> str:
             f"finished time         {result['finished_time']:.2f} s  (failures count as a whole episode; "
             f"successes alone {result['finished_time_of_successes']:.2f} s)",
         ]
-    named = {"collaboration_degree": ("collaboration degree", "{:.3f}"), "collision_rate": ("collision rate", "{:.2%}"),
-             "mean_return": ("mean return", "{:.3f}"), "final_distance": ("final distance", "{:.3f} m")}
+    named = {"collaboration_degree": ("collaboration degree", "{:.3f}"), "pushing_together": ("pushing together", "{:.3f}"),
+             "collision_rate": ("collision rate", "{:.2%}"), "mean_return": ("mean return", "{:.3f}"),
+             "final_distance": ("final distance", "{:.3f} m")}
     named.update({key: (key[5:].replace("_", " "), "{:.3f}") for key in result if key.startswith("mean_") and key != "mean_return"})
     lines += [f"{label:<22}{form.format(result[key])}" for key, (label, form) in named.items() if key in result]
     return "\n".join(lines)

@@ -74,6 +74,7 @@ COLUMNS: List[Tuple[str, str, Callable[[Result], str]]] = [  # title, the key th
     ("finished", "finished_time", lambda result: f"{result['finished_time']:.2f} s"),
     ("return", "mean_return", lambda result: f"{result['mean_return']:.3f}"),
     ("collaboration", "collaboration_degree", lambda result: f"{result['collaboration_degree']:.2f}"),
+    ("together", "pushing_together", lambda result: f"{result['pushing_together']:.2f}"),
     ("collisions", "collision_rate", lambda result: f"{100 * result['collision_rate']:.1f} %"),
     ("checkpoint", "checkpoint", lambda result: result["checkpoint"]),
 ]

@@ -27,6 +27,7 @@ class Outlines:
     box: np.ndarray  # (P, 2), the pushed object
     success: float  # radius of the goal
     around: float  # farthest that a start reaches from the box
+    obstacles: List[np.ndarray]  # (P, 2) each
 
 
 def outlines_of(cfg: Config) -> Outlines:
@@ -38,7 +39,8 @@ def outlines_of(cfg: Config) -> Outlines:
     robots = [circles_of(cfg, robot) for robot in scene.robots]
     noses = [[(max(x + radius for x, radius in circles) - MARK, 0.0)] for circles in robots]
     return Outlines(task.numAgents, np.stack([hull(circles) for circles in robots]), np.array(noses), outline_of(scene.objects[0]),
-                    task.env.successDistance, task.env.spawnRadius[1] + task.robot.reach)
+                    task.env.successDistance, task.env.spawnRadius[1] + task.robot.reach,
+                    [np.array(Rectangle(0.0, 0.0, x, y).corners()) for x, y, _ in scene.obstacles])
 
 
 def outline_of(pushed: ObjectSpec) -> np.ndarray:

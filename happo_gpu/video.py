@@ -23,7 +23,7 @@ from happo_gpu import cli, command
 from happo_gpu.config import ConfigError
 from happo_gpu.config.schema import between
 from happo_gpu.evaluate import actor
-from happo_gpu.outlines import COLOURS, DARK_GOLD, GOLD, Outlines, outlines_of, placed
+from happo_gpu.outlines import COLOURS, DARK_GOLD, GOLD, GREY, Outlines, outlines_of, placed
 from happo_gpu.recording import Recording, record
 
 FPS = 25
@@ -152,6 +152,12 @@ def draw_tile(canvas: Canvas, view: View, outlines: Outlines, shown: Arrays, sta
     fine = view.tile / 320.0
     robot_paths, box_path = robots[::PATH_STEP, :, :2], np.concatenate((boxes[::PATH_STEP, :2], boxes[-1:, :2]))
     canvas.polygon(view(goal + circle(outlines.success)), GOLD + "22", DARK_GOLD, 1.2 * fine)
+    for i, outline in enumerate(outlines.obstacles):
+        canvas.polygon(view(placed(outline, shown["obstacle_pose"][t, n, i])), GREY, GREY, 0.5)
+    for point in shown["way"][t, n] if "way" in shown else ():
+        canvas.polygon(view(point + circle(0.08)), DARK_GOLD, DARK_GOLD, 0.5)
+    if "goal_yaw" in shown:  # the box as it should lie there
+        canvas.polygon(view(placed(outlines.box, np.append(goal, shown["goal_yaw"][t, n]))), "", DARK_GOLD, 1.2 * fine)
     for i in range(outlines.num_agents):
         canvas.line(view(robot_paths[:, i]), COLOURS[i] + "90", 1.2 * fine)
     canvas.polygon(view(placed(outlines.box, boxes[-1])), "#00000020", "#333333", 1.4 * fine)

@@ -23,6 +23,8 @@ class PushEnvConfig:
     spawnRadius: Tuple[float, ...] = positive(2)  # m
     goalDistance: Tuple[float, ...] = positive(2)  # m
     successDistance: float = positive()  # m
+    successYaw: float = between(0.0, 3.1416)  # rad; 0: any heading
+    yawWeight: float = non_negative()  # m/rad
     collisionDistance: float = non_negative()  # m
     collaborationDistance: float = positive()  # m
     blind: Dict[str, Tuple[str, ...]] = limit(choices=("goal", "box_yaw", "partner"))  # agent: what it does not see
@@ -30,7 +32,7 @@ class PushEnvConfig:
 
 @dataclass(frozen=True)
 class PushRewardConfig:
-    """Scales of MAPush's seven reward terms."""
+    """Scales of MAPush's seven reward terms, and of one for obstacles."""
 
     reach: float = field()
     exception: float = field()
@@ -38,8 +40,9 @@ class PushRewardConfig:
     approach: float = field()
     collision: float = field()
     push: float = field()
+    obstacle: float = field()
     ocb: float = field()
-    shapingScale: float = positive()  # multiplies the five dense terms
+    shapingScale: float = positive()  # multiplies the dense terms
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,30 @@ class ObjectConfig:
 
 
 @dataclass(frozen=True)
+class ArenaConfig:
+    """Where goal=sequence leads: maps with obstacles."""
+
+    sides: Tuple[Tuple[float, ...], ...] = rows(2)  # m
+    obstacles: int = between(0, 8)
+    obstacleHalfExtents: Tuple[float, ...] = positive(3)  # m
+    clearance: float = positive()  # m
+    wayPoints: int = between(1, 64)
+    maps: int = between(1, 65536)
+
+
+@dataclass(frozen=True)
 class PushConfig:
     """cfg/task/Go1Push.yaml and the tasks that change its numbers."""
 
     name: str = field()
     numAgents: int = between(1, 8)
+    goal: str = choice("random", "sequence")
     env: PushEnvConfig = field()
     reward: PushRewardConfig = field()
     robot: RobotConfig = field()
     otherRobots: Dict[str, OtherRobotConfig] = field()  # agent: the robot that it is instead
     object: ObjectConfig = field()
+    arena: ArenaConfig = field()
     randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
 
     def check(self) -> None:
@@ -89,9 +106,49 @@ class PushConfig:
             )
         if self.object.round and self.object.parts:
             raise ConfigError("task.object.round=true with task.object.parts: an object is one or the other; write task.object.parts=[]")
+        if self.goal == "sequence" and env.successYaw:
+            raise ConfigError(f"task.goal=sequence with task.env.successYaw={env.successYaw}: way-points have no heading; "
+                              "write task.env.successYaw=0.0")
+        if self.goal == "sequence":
+            _check_sides(self.arena.sides, env.goalDistance[0])
         _check_agents("task.env.blind", env.blind, self.numAgents)
         _check_agents("task.otherRobots", self.otherRobots, self.numAgents)
         _check_factors(self.randomize)
+
+
+@dataclass(frozen=True)
+class SubGoalConfig:
+    """The level above a team, and its reward."""
+
+    checkpoint: str = field()
+    teamSteps: int = limit(low=1)  # control steps
+    farthest: float = positive()  # m
+    reach: float = field()
+    progress: float = field()
+    touch: float = field()
+    way: float = field()
+
+
+@dataclass(frozen=True)
+class UpperConfig(PushConfig):
+    """cfg/task/Go1PushUpper.yaml."""
+
+    upper: SubGoalConfig = field()
+
+    def check(self) -> None:
+        super().check()
+        env, upper = self.env, self.upper
+        if self.goal != "sequence":
+            raise ConfigError(f"task.goal={self.goal}: task={self.name} leads along way-points; write task.goal=sequence")
+        if env.controlFrequencyInv % upper.teamSteps:
+            raise ConfigError(f"task.env.controlFrequencyInv={env.controlFrequencyInv} is no multiple of task.upper.teamSteps="
+                              f"{upper.teamSteps}: a sub-goal holds for whole decisions of the team")
+
+
+def _check_sides(sides: Tuple[Tuple[float, ...], ...], goal_distance: float) -> None:
+    if len(sides) != 2 or not all(low < 0.0 < high for low, high in sides) or sides[0][1] < goal_distance:
+        raise ConfigError(f"task.arena.sides={[list(side) for side in sides]}: write [[low, high], [low, high]] in x and y, m, "
+                          f"with the box's start, 0, within both and the goal, x = {goal_distance:g}, within the first")
 
 
 def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:
@@ -218,6 +275,8 @@ class WalkConfig:
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
-    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1Walk": WalkConfig,
+    "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1PushHeading": PushConfig, "Go1PushLong": PushConfig,
+    "Go1PushUpper": UpperConfig,
+    "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
 }

@@ -82,11 +82,12 @@ class ObjectSpec:
 
 @dataclass(frozen=True)
 class Scene:
-    """The bodies of a task: A robots and M objects; ``contact_friction`` acts between bodies."""
+    """The bodies of a task: A robots, M objects and B obstacles; ``contact_friction`` acts between bodies."""
 
     robots: Tuple[RobotSpec, ...]
     objects: Tuple[ObjectSpec, ...]
     contact_friction: float
+    obstacles: Tuple[Tuple[float, float, float], ...] = ()  # half extents of boxes that nothing moves, m
 
 
 class Randomized:
@@ -114,6 +115,7 @@ class Sim(Randomized):
         agent_pose: (N, A, 3) x, y, yaw in the world frame, m and rad. A live view.
         agent_vel: (N, A, 3) vx, vy, yaw rate in the world frame.
         object_pose, object_vel: (N, M, 3) likewise.
+        obstacle_pose: (N, B, 3) x, y, yaw of what never moves.
         fallen: (N, A) bool, robots that have tipped over.
         dt: control period, s.
         params: physical parameters, each (..., N), which :meth:`randomize` redraws.
@@ -123,6 +125,7 @@ class Sim(Randomized):
     agent_vel: Tensor
     object_pose: Tensor
     object_vel: Tensor
+    obstacle_pose: Tensor
     fallen: Tensor
     dt: float
 
@@ -139,6 +142,10 @@ class Sim(Randomized):
 
     def reset(self, mask: Tensor, agent_pose: Tensor, object_pose: Tensor) -> None:
         """Places the bodies at rest where mask (N,) is true; other worlds are untouched."""
+        raise NotImplementedError
+
+    def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
+        """Puts obstacles at pose (N, B, 3) where mask (N,) is true; only asked where the scene has any."""
         raise NotImplementedError
 
     def state_dict(self) -> Dict[str, Tensor]:

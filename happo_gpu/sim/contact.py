@@ -104,6 +104,21 @@ def not_in(part: Rectangle, frame: Frame, contact: Contact, surface_x: Tensor, s
     return contact._replace(depth=torch.where(outside, contact.depth, -1.0))
 
 
+def corners_contact(first: Rectangle, first_frame: Frame, second: Rectangle, second_frame: Frame) -> Contact:
+    """Two rectangles, (8, N): the corners of each against the other. Frames lie in the rectangles' centres, fields (N,)."""
+    inward = circle_box_contact(*_corners_of(first, first_frame), 0.0, second_frame, second.half_x, second.half_y)
+    outward = circle_box_contact(*_corners_of(second, second_frame), 0.0, first_frame, first.half_x, first.half_y)
+    outward = outward._replace(normal_x=-outward.normal_x, normal_y=-outward.normal_y)
+    return Contact(*(torch.cat(both) for both in zip(inward, outward)))
+
+
+def _corners_of(rectangle: Rectangle, frame: Frame) -> Tuple[Tensor, Tensor]:
+    """World x and y, (4, N)."""
+    signs = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
+    corners = [rotate(i * rectangle.half_x, j * rectangle.half_y, frame.cos, frame.sin) for i, j in signs]
+    return torch.stack([frame.x + x for x, _ in corners]), torch.stack([frame.y + y for _, y in corners])
+
+
 def circle_disc_contact(x: Tensor, y: Tensor, radius: Length, disc_x: Tensor, disc_y: Tensor, disc_radius: float) -> Contact:
     """A circle at world (x, y) against another one; the normal points from the second to the first."""
     dx, dy = x - disc_x, y - disc_y

@@ -51,8 +51,9 @@ class Motors:
 
 
 def build(num_robots: int, motors: Motors, dt: float, objects: Sequence[ObjectSpec] = (),
-          contact_friction: float = 0.6, iterations: int = 10, ls_iterations: int = 20) -> mujoco.MjModel:
-    """Robots ``robot_0`` ... and objects ``object_0`` ... on a plane, in that order of coordinates.
+          contact_friction: float = 0.6, iterations: int = 10, ls_iterations: int = 20,
+          obstacles: Sequence[Tuple[float, ...]] = ()) -> mujoco.MjModel:
+    """Robots ``robot_0`` ... and objects ``object_0`` ... on a plane, in that order of coordinates; ``obstacle_0`` ... stand fast.
 
     Friction cones are elliptic: pyramidal ones turn a pushed box by 0.4 rad in 10 s (elliptic 0.03). One
     solver iteration leaves a push unconverged; 5 to 10 are enough.
@@ -78,6 +79,10 @@ def build(num_robots: int, motors: Motors, dt: float, objects: Sequence[ObjectSp
                    friction=contact_friction)
     for i, each in enumerate(objects):
         _add_object(spec, f"object_{i}", each, robots, contact_friction)
+    for i, size in enumerate(obstacles):
+        body = spec.worldbody.add_body(name=f"obstacle_{i}", pos=[0, 0, size[2]])
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=list(size), contype=0, conaffinity=robots | PUSHED,
+                      friction=[contact_friction, 0.005, 0.0001], rgba=[0.45, 0.45, 0.5, 1.0])
     return spec.compile()
 
 

@@ -10,7 +10,7 @@ import torch
 from mujoco.rollout import Rollout
 from torch import Tensor
 
-from happo_gpu.sim.worlds import LeggedWorlds
+from happo_gpu.sim.worlds import LeggedWorlds, upright
 
 
 class Go1Worlds(LeggedWorlds):
@@ -44,6 +44,12 @@ class Go1Worlds(LeggedWorlds):
             for i in stale.nonzero().flatten().tolist():
                 self._write(self.models[i], name, float(value[i]))
             self._written[name].copy_(torch.where(mask, value, self._written[name]))
+
+    def _stand_obstacles(self, mask: Tensor) -> None:
+        for i in mask.nonzero().flatten().tolist() if self._blocks else ():
+            model, pose = self.models[i], self.obstacle_pose[i].double()
+            model.body_pos[self._blocks, :2] = pose[:, :2].numpy()
+            model.body_quat[self._blocks] = upright(pose[:, 2]).numpy()
 
     def _forget(self, mask: Tensor) -> None:
         self._state[mask.numpy(), 0] = 0.0  # time

@@ -28,7 +28,7 @@ class MujocoSim(Sim):
     def __init__(self, scene: Scene, cfg: MujocoConfig, num_envs: int, device: torch.device, kind: Type[LeggedWorlds] = Go1Worlds) -> None:
         self.cfg, self.scene, self.num_envs, self.device = cfg, scene, num_envs, device
         num_agents = len(scene.robots)
-        self.worlds = kind(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs, device)
+        self.worlds = kind(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs, device, scene.obstacles)
         self.dt = self.worlds.dt
         path = Path(cfg.locomotion) if cfg.locomotion else locomotion.OWN_POLICY
         self.walk = locomotion.load(path, (num_envs, num_agents), self.dt, device)
@@ -40,6 +40,7 @@ class MujocoSim(Sim):
 
         self.agent_pose, self.agent_vel = rows(), rows()
         self.object_pose, self.object_vel = self.worlds.object_pose, self.worlds.object_vel
+        self.obstacle_pose = self.worlds.obstacle_pose
         self._trim, self._model = rows(), rows()
         self._trim_limit = torch.tensor(cfg.trim_limit, device=device)
         self._lag = 1.0 - torch.exp(-self.dt / torch.tensor(cfg.model_time, device=device))
@@ -62,6 +63,9 @@ class MujocoSim(Sim):
         for state in (self._trim, self._model):
             state.masked_fill_(mask.view(-1, 1, 1), 0.0)  # not a product: 0 * NaN is NaN
         self._read()
+
+    def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
+        self.worlds.place_obstacles(mask, pose)
 
     def state_dict(self) -> Dict[str, Tensor]:
         return {**self.worlds.state_dict(), "phase": self.walk.phase, "last_action": self.walk.last_action,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from happo_gpu.sim.contact import (
     circle_box_contact,
     circle_disc_contact,
     contact_force,
+    corners_contact,
     end_segment_contact,
     flank_corner_contact,
     nearest_on_axis,
@@ -38,6 +39,7 @@ from happo_gpu.sim.contact import (
 )
 
 GRAVITY = 9.81  # m/s^2
+FIXED = Body(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # what a contact with an obstacle meets: no speed, and no push moves it
 
 
 def three_circles(drive: DriveConfig) -> List[Tuple[float, float]]:
@@ -87,10 +89,16 @@ class PlanarSim(Sim):
         # (A, C, N) m: nose, front, rear, flank of each rectangle; nose and capsule on a disc
         self._stretch_box = rows(num_agents, 2 if touch.round else 4 * len(touch.rectangles))
         self._stretch_pair = rows(len(self._pairs), 4)  # (P, 4, N) m: two ends of each robot
+        self._obstacles = [Rectangle(0.0, 0.0, x, y) for x, y, _ in scene.obstacles]
+        count = len(self._obstacles)
+        self._obstacle_pose = rows(count, 3)  # (B, 3, N)
+        self._stretch_robot_obstacle = rows(num_agents, 4 * count)  # m
+        self._stretch_box_obstacle = rows(count * (1 if touch.round else 8 * len(touch.rectangles)))  # m
 
         self.agent_pose, self.agent_vel = self._robot_pose.permute(2, 0, 1), self._robot_vel.permute(2, 0, 1)
         self.object_pose = self._box_pose.unsqueeze(0).permute(2, 0, 1)
         self.object_vel = self._box_vel.unsqueeze(0).permute(2, 0, 1)
+        self.obstacle_pose = self._obstacle_pose.permute(2, 0, 1)
         self.fallen = torch.zeros(n, num_agents, dtype=torch.bool, device=device)
         drives = self._drives = [cfg.drive_of(robot.drive) for robot in scene.robots]
         self.nominal = self._nominal_params()
@@ -170,12 +178,15 @@ class PlanarSim(Sim):
         self._box_pose.copy_(torch.where(mask, object_pose[:, 0].permute(1, 0), self._box_pose))
         for state in (
             self._robot_vel, self._box_vel, self._v_ref, self._v_ref_last, self._model_vel,
-            self._trim, self._stretch_box, self._stretch_pair,
+            self._trim, self._stretch_box, self._stretch_pair, self._stretch_robot_obstacle, self._stretch_box_obstacle,
         ):
             state.masked_fill_(mask, 0.0)  # not a product: 0 * NaN is NaN
         self._refresh_headings()
         phase = 2.0 * math.pi * torch.rand_like(self._gait_phase)
         self._gait_phase.copy_(torch.where(mask, phase, self._gait_phase))
+
+    def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
+        self._obstacle_pose.copy_(torch.where(mask, pose.permute(1, 2, 0), self._obstacle_pose))
 
     def state_dict(self) -> Dict[str, Tensor]:
         state = {
@@ -183,6 +194,7 @@ class PlanarSim(Sim):
             for name in (
                 "robot_pose", "robot_vel", "box_pose", "box_vel", "v_ref", "v_ref_last", "model_vel",
                 "trim", "gait_phase", "heading", "box_heading", "stretch_box", "stretch_pair",
+                *(("obstacle_pose", "stretch_robot_obstacle", "stretch_box_obstacle") if self._obstacles else ()),
             )
         }
         state.update({"params/" + name: value for name, value in self.params.items()})
@@ -224,15 +236,17 @@ class PlanarSim(Sim):
         """One physics step: servo, contacts, ground friction, integration."""
         dt, params = self.cfg.dt, self.params
         self._wrench.copy_(self._servo_wrench())
-        on_box = self._add_box_contacts()
+        on_box = self._add_box_contacts().sum(0)  # (3, N)
         self._add_pair_contacts()
+        if self._obstacles:
+            on_box = on_box + self._add_obstacle_contacts()
         vel, pose = self._robot_vel, self._robot_pose
         inverse = torch.stack((1.0 / params["robot_mass"],) * 2 + (1.0 / params["robot_inertia"],), 1)
         vel.add_(dt * self._wrench * inverse)  # (A, 3, N)
         pose.add_(dt * vel)
         mass, inertia = params["object_mass"], params["object_inertia"]
         force_max = GRAVITY * params["object_friction"] * mass
-        impulse = dt * on_box.sum(0)  # (3, N)
+        impulse = dt * on_box
         box_vel = support_friction(
             self._box_vel[0] + impulse[0] / mass, self._box_vel[1] + impulse[1] / mass,
             self._box_vel[2] + impulse[2] / inertia, mass, inertia,
@@ -273,18 +287,25 @@ class PlanarSim(Sim):
 
     def _box_contacts(self) -> Tuple[Contact, Body]:
         """Every robot's candidate contacts with the box, (A, C, N), and the box."""
-        params = self.params
-        box = Frame(self._box_pose[0], self._box_pose[1], self._box_heading[0], self._box_heading[1])
+        box = self._box_frame()
         contact = self._disc_contacts(box) if self.scene.objects[0].round else self._rectangle_contacts(box)
-        box_body = Body(*self._box_pose[:2], *self._box_vel, 1.0 / params["object_mass"], 1.0 / params["object_inertia"])
-        return contact, box_body
+        return contact, self._box_body()
+
+    def _box_frame(self) -> Frame:
+        return Frame(self._box_pose[0], self._box_pose[1], self._box_heading[0], self._box_heading[1])
+
+    def _box_body(self) -> Body:
+        return Body(*self._box_pose[:2], *self._box_vel, 1.0 / self.params["object_mass"], 1.0 / self.params["object_inertia"])
 
     def _rectangle_contacts(self, box: Frame) -> Contact:
-        """Nose, front, rear and flank against each rectangle of the object, (A, 4 * rectangles, N)."""
+        """Of robots with the object, (A, 4 * rectangles, N)."""
         rectangles = self.scene.objects[0].rectangles
+        return self._robots_against(rectangles, [_frame_of(each, box) for each in rectangles])
+
+    def _robots_against(self, rectangles: Sequence[Rectangle], frames: Sequence[Frame]) -> Contact:
+        """Nose, front, rear and flank of every robot against each rectangle, (A, 4 * rectangles, N)."""
         robot = self._frame(slice(None))  # (A, N)
         circle_x, circle_y = self._points(robot, self._circle_x)  # (A, 3, N)
-        frames = [_frame_of(each, box) for each in rectangles]
         contacts: List[Contact] = []
         for rectangle, frame in zip(rectangles, frames):
             size = rectangle.half_x, rectangle.half_y
@@ -307,6 +328,26 @@ class PlanarSim(Sim):
         nose = circle_disc_contact(nose_x, nose_y, self._nose_radius, disc.x, disc.y, radius)
         body = circle_disc_contact(axis_x, axis_y, self._radius, disc.x, disc.y, radius)
         return Contact(*(torch.stack(fields, 1) for fields in zip(nose, body)))
+
+    def _add_obstacle_contacts(self) -> Tensor:
+        """Adds the obstacles' push to every robot's wrench; returns theirs on the box, (3, N)."""
+        frames = [Frame(x, y, yaw.cos(), yaw.sin()) for x, y, yaw in self._obstacle_pose.unbind()]
+        on_robot, _ = self._resolve(self._robots_against(self._obstacles, frames), self._body(slice(None)), FIXED,
+                                    self._stretch_robot_obstacle)
+        self._wrench.add_(on_robot)
+        on_box, _ = self._resolve(self._box_against(frames), self._box_body(), FIXED, self._stretch_box_obstacle)
+        return on_box
+
+    def _box_against(self, frames: Sequence[Frame]) -> Contact:
+        """The object's candidate contacts with the obstacles in these frames, (C, N)."""
+        spec, box, contacts = self.scene.objects[0], self._box_frame(), []
+        for obstacle, frame in zip(self._obstacles, frames):
+            if spec.round:
+                touch = circle_box_contact(box.x, box.y, spec.radius, frame, obstacle.half_x, obstacle.half_y)
+                contacts.append(Contact(*(field.unsqueeze(0) for field in touch)))
+            else:
+                contacts += [corners_contact(part, _frame_of(part, box), obstacle, frame) for part in spec.rectangles]
+        return Contact(*(torch.cat(fields) for fields in zip(*contacts)))
 
     def _add_pair_contacts(self) -> None:
         """Adds the robots' push on each other, as capsules as long as nose and body, to their wrenches."""

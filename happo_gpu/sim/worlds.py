@@ -35,11 +35,11 @@ class LeggedWorlds(LeggedSim):
     _control: Tensor  # (N, substeps, nu) rad
 
     def __init__(self, num_robots: int, objects: Sequence[ObjectSpec], contact_friction: float, cfg: LeggedConfig,
-                 num_envs: int, device: torch.device = CPU) -> None:
+                 num_envs: int, device: torch.device = CPU, obstacles: Sequence[Tuple[float, ...]] = ()) -> None:
         motors = go1.Motors(cfg.stiffness, cfg.damping)
-        model = go1.build(num_robots, motors, cfg.dt, objects, contact_friction, cfg.iterations, cfg.ls_iterations)
+        model = go1.build(num_robots, motors, cfg.dt, objects, contact_friction, cfg.iterations, cfg.ls_iterations, obstacles)
         self.cfg, self.num_envs, self.num_robots, self.num_objects = cfg, num_envs, num_robots, len(objects)
-        self.dt, self.objects, self.device = cfg.dt * cfg.substeps, tuple(objects), device
+        self.dt, self.objects, self.num_obstacles, self.device = cfg.dt * cfg.substeps, tuple(objects), len(obstacles), device
         n, a = num_envs, num_robots
         self._targets = torch.tensor(go1.HOME, device=device).repeat(n, a, 1)  # (N, A, J) rad, of the period before
         self._read_model(model)
@@ -56,6 +56,7 @@ class LeggedWorlds(LeggedSim):
         self.lin_vel_b, self.ang_vel_b, self.gravity_b = rows(a, 3), rows(a, 3), rows(a, 3)
         self.joint_pos, self.joint_vel, self.torque = rows(a, go1.NUM_JOINTS), rows(a, go1.NUM_JOINTS), rows(a, go1.NUM_JOINTS)
         self.object_pose, self.object_vel = rows(len(objects), 3), rows(len(objects), 3)
+        self.obstacle_pose = rows(len(obstacles), 3)
         everywhere = torch.ones(n, dtype=torch.bool, device=device)
         self.place(everywhere, rows(a, 3), rows(a) + go1.HOME_HEIGHT, self._targets.clone(), rows(a, 6))
 
@@ -72,6 +73,9 @@ class LeggedWorlds(LeggedSim):
     def _write_params(self, mask: Tensor) -> None:
         """Brings the worlds in mask (N,) up to date with ``params``."""
         raise NotImplementedError
+
+    def _stand_obstacles(self, mask: Tensor) -> None:
+        """Puts the obstacles of the worlds in mask (N,) where ``obstacle_pose`` says; an engine may have none."""
 
     def _forget(self, mask: Tensor) -> None:
         """Clears what the engine remembers of the worlds in mask (N,) besides coordinates and speeds."""
@@ -92,6 +96,7 @@ class LeggedWorlds(LeggedSim):
         self._trunks = [model.body(f"robot_{i}").id for i in range(self.num_robots)]
         self._feet = [model.geom(f"robot_{i}_{leg}_foot").id for i in range(self.num_robots) for leg in go1.LEGS]
         self._boxes = [model.body(f"object_{i}").id for i in range(self.num_objects)]
+        self._blocks = [model.body(f"obstacle_{i}").id for i in range(self.num_obstacles)]
         self._soles = [model.geom(f"object_{i}_ground{end}").id for i, each in enumerate(self.objects) for end in go1.endings(each)]
 
         def fill(value: float) -> Tensor:
@@ -139,7 +144,7 @@ class LeggedWorlds(LeggedSim):
             return
         for robot in range(self.num_robots):
             q, v = robot * _ROBOT_Q, robot * _ROBOT_V
-            coordinates = (pose[:, robot, :2], height[:, robot : robot + 1], _upright(pose[:, robot, 2]), joints[:, robot])
+            coordinates = (pose[:, robot, :2], height[:, robot : robot + 1], upright(pose[:, robot, 2]), joints[:, robot])
             self._put(mask, self._qpos[:, q : q + _ROBOT_Q], *coordinates)
             self._put(mask, self._qvel[:, v : v + _ROBOT_V], velocity[:, robot], torch.zeros_like(joints[:, robot]))
         self._targets.copy_(torch.where(mask.view(-1, 1, 1), joints, self._targets))
@@ -153,9 +158,14 @@ class LeggedWorlds(LeggedSim):
         for i, each in enumerate(self.objects):
             q, v = self._object_columns(i)
             height = torch.full_like(pose[:, i, :1], each.half_extents[2])
-            self._put(mask, self._qpos[:, q : q + _OBJECT_Q], pose[:, i, :2], height, _upright(pose[:, i, 2]))
+            self._put(mask, self._qpos[:, q : q + _OBJECT_Q], pose[:, i, :2], height, upright(pose[:, i, 2]))
             self._put(mask, self._qvel[:, v : v + _OBJECT_V], torch.zeros_like(self._qvel[:, :_OBJECT_V]))
         self._read_state()
+
+    def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
+        """As :meth:`happo_gpu.sim.base.Sim.place_obstacles`."""
+        self.obstacle_pose.copy_(torch.where(mask.view(-1, 1, 1), pose, self.obstacle_pose))
+        self._stand_obstacles(mask)
 
     def kick(self, change: Tensor) -> None:
         if self._is_empty(change):
@@ -229,8 +239,9 @@ class LeggedWorlds(LeggedSim):
         model, data = self._model_of(world), self.posed(world)
         points, forces, wrench = [], [], np.zeros(6)
         for i, contact in enumerate(data.contact):
-            pushed = [model.geom_contype[geom] == go1.PUSHED for geom in contact.geom]
-            if any(pushed):
+            kinds = [model.geom_contype[geom] for geom in contact.geom]
+            pushed = [kind == go1.PUSHED for kind in kinds]
+            if any(pushed) and max(kinds) >= go1.FIRST_ROBOT:  # by a robot, not by an obstacle
                 mujoco.mj_contactForce(model, data, i, wrench)  # on the second geom, in the contact's frame
                 force = contact.frame.reshape(3, 3).T @ wrench[:3]
                 points.append(contact.pos[:2])
@@ -242,6 +253,8 @@ class LeggedWorlds(LeggedSim):
     def state_dict(self) -> Dict[str, Tensor]:
         """Live tensors: writing a saved state into them restores it, once :meth:`refresh` is called."""
         state = {**self._engine_state(), "targets": self._targets}
+        if self.num_obstacles:
+            state["obstacle_pose"] = self.obstacle_pose
         state.update({"params/" + name: value for name, value in self.params.items()})
         return state
 
@@ -252,11 +265,13 @@ class LeggedWorlds(LeggedSim):
 
     def refresh(self) -> None:
         """Brings models and views up to date after the tensors of state_dict were written."""
-        self._write_params(torch.ones(self.num_envs, dtype=torch.bool, device=self.device))
+        everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self._write_params(everywhere)
+        self._stand_obstacles(everywhere)
         self._read_state()
 
 
-def _upright(yaw: Tensor) -> Tensor:
+def upright(yaw: Tensor) -> Tensor:
     """Quaternions (N, 4), w first, of turns about the vertical axis (N,), in double precision."""
     half = 0.5 * yaw.double()
     return torch.stack((half.cos(), 0 * half, 0 * half, half.sin()), -1)

@@ -6,20 +6,34 @@ robot or box named. Shapes: N environments, A agents.
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Tuple
 
 import torch
 from torch import Tensor
 
 from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
-from happo_gpu.geometry import nearest_edge_normal, rotate, rotate_back
+from happo_gpu.geometry import rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
 from happo_gpu.tasks import push_script
+from happo_gpu.tasks.push_map import draw_maps
+from happo_gpu.tasks.push_reward import (
+    approach_reward,
+    distance_reward,
+    distance_to_object,
+    distance_with_turn,
+    gap_to_obstacles,
+    occlusion_reward,
+    proximity,
+    start_of_arc,
+    turn_left,
+)
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box, to_commands
 
 PUSH_SPEED = 0.1  # m/s of the box that earns the push term
+MOVING = 0.02  # m/s from which a box counts as being pushed: one that nobody pushes rests exactly
+TOUCHING = 0.03  # m beyond its reach at which a robot is at the box: a gait makes contact come and go
 DRIVEN = {"legs": (0, 1, 2), "wheels": (0, 2)}  # which of forward, sideways and turning a robot is commanded
 TERMS = ("reach", "exception", "distance", "approach", "collision", "push", "ocb")
 
@@ -33,7 +47,8 @@ def scene_of(cfg: PushConfig) -> Scene:
     each = cfg.object
     parts = tuple(Rectangle(*part) for part in each.parts)
     pushed = ObjectSpec(each.halfExtents, each.mass, each.inertia, each.friction, parts, each.round)
-    return Scene(tuple(robots), (pushed,), each.contactFriction)
+    obstacles = (cfg.arena.obstacleHalfExtents,) * cfg.arena.obstacles if cfg.goal == "sequence" else ()
+    return Scene(tuple(robots), (pushed,), each.contactFriction, obstacles)
 
 
 def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
@@ -48,7 +63,9 @@ def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
     def position(name: str) -> List[Quantity]:
         return [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"]
 
-    inputs = [("goal", position("goal")), ("box", position("box")), ("box_yaw", angle("box_yaw_b", cfg.object.symmetry))]
+    symmetry = cfg.object.symmetry
+    goal = position("goal") + (angle("goal_yaw_b", symmetry) if cfg.env.successYaw else [])
+    inputs = [("goal", goal), ("box", position("box")), ("box_yaw", angle("box_yaw_b", symmetry))]
     for k in range(1, cfg.numAgents):
         name = f"agent_{(agent - k) % cfg.numAgents}"
         inputs.append(("partner", position(name) + angle(f"{name}_yaw_b", 1)))
@@ -61,43 +78,10 @@ def columns_seen(cfg: PushConfig, agent: int) -> List[int]:
     return [i for i, (what, _) in enumerate(columns_of(cfg, agent)) if what not in blind]
 
 
-# -- rewards: pure functions of named state -----------------------------------------------------
-
-
-def distance_reward(previous: Tensor, current: Tensor) -> Tensor:
-    """Progress of the box to the goal, less a little for being far: 100 (2 (D' - D) - 0.01 D)."""
-    return 100.0 * (2.0 * (previous - current) - 0.01 * current)
-
-
-def approach_reward(to_box: Tensor) -> Tensor:
-    """-(d + 0.5)^2 for each robot's distance to the box, (N, A)."""
-    return -((to_box + 0.5) ** 2)
-
-
-def proximity(between: Tensor) -> Tensor:
-    """1 / (0.02 + d / 3) of the distances to the other robots, (N, A, A-1), summed: (N, A)."""
-    return (1.0 / (0.02 + between / 3.0)).sum(-1)
-
-
-def occlusion_reward(offset_x: Tensor, offset_y: Tensor, box_yaw: Tensor, goal_x: Tensor, goal_y: Tensor,
-                     polygon: Sequence[Tuple[float, float]]) -> Tensor:
-    """How well each robot stands behind the face opposite to the goal: t . n in [-1, 1], (N, A).
-
-    n is the inward normal of the face nearest to the robot, t the direction from box to goal.
-
-    Args:
-        offset_x, offset_y: robots relative to the box, world axes, (N, A).
-        box_yaw: (N, 1). goal_x, goal_y: goal relative to the box, world axes, (N, 1).
-    """
-    cos, sin = box_yaw.cos(), box_yaw.sin()
-    normal_x, normal_y = nearest_edge_normal(*rotate_back(offset_x, offset_y, cos, sin), polygon)
-    normal_x, normal_y = rotate(normal_x, normal_y, cos, sin)
-    length = torch.sqrt(goal_x * goal_x + goal_y * goal_y).clamp(min=1e-6)
-    return (goal_x * normal_x + goal_y * normal_y) / length
-
-
 class Go1Push(VecTask):
-    """A robots, one box, one goal; success is the box's centre within successDistance of the goal."""
+    """A robots, one box, one goal; success is the box's centre within successDistance of the goal and, where successYaw
+    is not zero, its heading within that of the goal's. With goal=sequence the goal is the next of several way-points, and
+    success is the last one reached."""
 
     def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
         env, num_agents, scene = cfg.env, cfg.numAgents, scene_of(cfg)
@@ -106,12 +90,14 @@ class Go1Push(VecTask):
         super().__init__(
             sim,
             agents=[AgentSpec(f"agent_{i}", len(columns), box(len(driven[i]))) for i, columns in enumerate(seen)],
-            num_envs=num_envs, num_states=6 + 7 * num_agents,
+            num_envs=num_envs, num_states=6 + 7 * num_agents + 2 * (env.successYaw > 0.0),
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
         self.cfg, self.num_agents, self.scene = cfg, num_agents, scene
-        self._reach = max([cfg.robot.reach] + [robot.reach for robot in cfg.otherRobots.values()])  # m
+        reaches = [cfg.otherRobots.get(f"agent_{i}", cfg.robot).reach for i in range(num_agents)]
+        self._reach = max([cfg.robot.reach] + reaches)  # m
+        self._at_box = torch.tensor(reaches, device=device) + TOUCHING  # (A,) m from a trunk's centre to the outline
         if env.spawn == "separated" and num_agents * self._minimum_gap() >= 2.0 * math.pi:
             raise ConfigError(f"task.numAgents={num_agents} robots do not fit on a ring of {env.spawnRadius[0]} m; "
                               "raise task.env.spawnRadius")
@@ -124,12 +110,17 @@ class Go1Push(VecTask):
         self._on_wheels = torch.tensor([robot.drive == "wheels" for robot in scene.robots], device=device)  # (A,)
         self.commands = torch.zeros(num_envs, num_agents, 3, device=device)  # m/s, m/s, rad/s, body frame
         self.goal = torch.zeros(num_envs, 2, device=device)  # m
-        self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago
+        self.goal_yaw = torch.zeros(num_envs, device=device)  # rad, of the box at the goal
+        self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago; see _left
         self.success = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._maps = draw_maps(cfg.arena, env.goalDistance[0], self._ring() + self._reach, device) if cfg.goal == "sequence" else None
+        self.way = torch.zeros(num_envs, cfg.arena.wayPoints if self._maps else 0, 2, device=device)  # (N, W, 2) m
+        self.leg = torch.zeros(num_envs, dtype=torch.int64, device=device)  # which way-point is the goal
         width = len(columns_of(cfg, 0))
         self._seen = torch.tensor([a * width + i for a, columns in enumerate(seen) for i in columns], device=device)  # (O,)
-        sums = ["together"] + [f"reward_{term}" for term in TERMS]
+        sums = ["together", "pushing", "pushing_together"] + [f"reward_{term}" for term in TERMS]
+        sums += ["obstacle", "reward_obstacle"] if scene.obstacles else []
         self.episode_sums = {name: torch.zeros(num_envs, device=device) for name in sums}
 
     # -- hooks -------------------------------------------------------------------------------
@@ -144,13 +135,16 @@ class Go1Push(VecTask):
         cfg, env = self.cfg, self.cfg.env
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
         goal_x, goal_y = self.goal[:, 0] - box[:, 0], self.goal[:, 1] - box[:, 1]  # (N,)
-        distance = torch.sqrt(goal_x * goal_x + goal_y * goal_y)
+        distance, arrived = self._left(goal_x, goal_y, box[:, 2])
+        ahead_x, ahead_y = goal_x, goal_y
+        if env.successYaw:
+            ahead_x, ahead_y = start_of_arc(goal_x, goal_y, turn_left(box[:, 2], self.goal_yaw, cfg.object.symmetry))
         offset_x, offset_y = agents[..., 0] - box[:, 0:1], agents[..., 1] - box[:, 1:2]  # (N, A)
         to_box = torch.sqrt(offset_x * offset_x + offset_y * offset_y)
         between = self._distances_to_others()  # (N, A, A-1)
 
         living = alive > 0.0
-        success = living & (distance < env.successDistance)
+        success = living & arrived & self._on_last_leg()
         exception = living & self.sim.fallen.any(-1)
         if self.num_agents > 1:
             exception = exception | (living & (between < env.collisionDistance).flatten(1).any(-1))
@@ -166,13 +160,23 @@ class Go1Push(VecTask):
             "collision": shaping * scale.collision * proximity(between),
             "push": shaping * scale.push * (speed_sq > PUSH_SPEED * PUSH_SPEED).unsqueeze(-1),
             "ocb": shaping * scale.ocb * occlusion_reward(
-                offset_x, offset_y, box[:, 2:3], goal_x.unsqueeze(-1), goal_y.unsqueeze(-1), self._polygon
+                offset_x, offset_y, box[:, 2:3], ahead_x.unsqueeze(-1), ahead_y.unsqueeze(-1), self._polygon
             ),
         }  # (N, A) or (N, 1)
+        if self.scene.obstacles:
+            touches = (gap_to_obstacles(box, self.sim.obstacle_pose, self.scene) < TOUCHING).to(alive.dtype)
+            terms["obstacle"] = shaping * scale.obstacle * touches.unsqueeze(-1)
+            self.episode_sums["obstacle"].add_(alive * touches)
         for name, term in terms.items():
             self.episode_sums[f"reward_{name}"].add_(alive * term.mean(-1))
         self.episode_sums["together"].add_(alive * (to_box < env.collaborationDistance).all(-1))
+        pushing = alive * (speed_sq > MOVING * MOVING)
+        outline = distance_to_object(*rotate_back(offset_x, offset_y, box[:, 2:3].cos(), box[:, 2:3].sin()), self.scene.objects[0])
+        self.episode_sums["pushing"].add_(pushing)
+        self.episode_sums["pushing_together"].add_(pushing * (outline < self._at_box).all(-1))
         self.previous_distance.copy_(distance)
+        if self._maps:
+            self._go_on(living & arrived & ~success, box)
         self.success.logical_or_(success)
         self.exception.logical_or_(exception)
         self.terminated_buf.logical_or_(success | exception)
@@ -180,7 +184,10 @@ class Go1Push(VecTask):
         return reward.mean(-1, keepdim=True) if env.teamReward else reward
 
     def compute_observations(self) -> Tensor:
-        """As :func:`columns_of` says, agent by agent, less what an agent is blind to."""
+        return self.observations_towards(self.goal)
+
+    def observations_towards(self, goal: Tensor) -> Tensor:
+        """What all would see if the goal were at (N, 2): as :func:`columns_of` says, agent by agent, less what one is blind to."""
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
         x, y, yaw = agents.unbind(-1)  # (N, A)
         cos, sin = yaw.cos(), yaw.sin()
@@ -188,8 +195,11 @@ class Go1Push(VecTask):
         def relative(px: Tensor, py: Tensor) -> List[Tensor]:
             return list(rotate_back(px - x, py - y, cos, sin))
 
-        columns = relative(self.goal[:, 0:1], self.goal[:, 1:2]) + relative(box[:, 0:1], box[:, 1:2])
-        columns += self._angle(box[:, 2:3] - yaw, self.cfg.object.symmetry)
+        symmetry = self.cfg.object.symmetry
+        columns = relative(goal[:, 0:1], goal[:, 1:2])
+        if self.cfg.env.successYaw:
+            columns += self._angle(self.goal_yaw.unsqueeze(-1) - yaw, symmetry)
+        columns += relative(box[:, 0:1], box[:, 1:2]) + self._angle(box[:, 2:3] - yaw, symmetry)
         for k in range(1, self.num_agents):
             other = agents.roll(k, 1)  # row a holds agent a - k
             columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
@@ -206,10 +216,14 @@ class Go1Push(VecTask):
         return [[Command(*names[axis], clip, limits[axis] / clip) for axis in DRIVEN[robot.drive]] for robot in self.scene.robots]
 
     def scripted_actions(self) -> Tensor:
-        """Round the object and push; see push_script. Robots share the middle half of the object's breadth."""
+        """Round the object and push; see push_script. Robots share the middle half of the object's breadth; to turn it they move aside."""
         agents, spec = self.sim.agent_pose, self.scene.objects[0]
         spacing = spec.half_extents[1] / max(1, self.num_agents - 1)
-        wish = push_script.wishes(agents, self.sim.object_pose[:, 0], self.goal, spec.reach, spacing)
+        pushed, aside = self.sim.object_pose[:, 0], 0.0
+        if self.cfg.env.successYaw:
+            turn = turn_left(pushed[:, 2], self.goal_yaw, self.cfg.object.symmetry)
+            aside = (-turn).clamp(-1.0, 1.0).unsqueeze(-1) * 0.7 * spec.half_extents[1]
+        wish = push_script.wishes(agents, pushed, self.goal, spec.reach, spacing, aside)
         yaw, limit = agents[..., 2], self.cfg.env.commandLimit
         wheels = self._on_wheels.unsqueeze(-1)
         commands = torch.where(wheels, push_script.on_wheels(wish, yaw, limit), push_script.on_legs(wish, yaw, limit))
@@ -219,7 +233,8 @@ class Go1Push(VecTask):
         """Box-relative, x axis towards the goal: the same push looks the same wherever it happens.
 
         Goal distance; box heading (cosine and sine of symmetry * yaw) and velocity; each robot's
-        position, heading and velocity. All in that frame.
+        position, heading and velocity. All in that frame. Last, where the heading counts, cosine and
+        sine of symmetry * what the box has yet to turn by.
         """
         agents, velocity = self.sim.agent_pose, self.sim.agent_vel
         box, box_vel = self.sim.object_pose[:, 0], self.sim.object_vel[:, 0]
@@ -231,10 +246,12 @@ class Go1Push(VecTask):
         robot_xy = rotate_back(agents[..., 0] - box[:, 0:1], agents[..., 1] - box[:, 1:2], cos, sin)
         robot_vel = rotate_back(velocity[..., 0], velocity[..., 1], cos, sin)
         yaw = agents[..., 2] - heading
+        left = self.cfg.object.symmetry * (self.goal_yaw.unsqueeze(-1) - box[:, 2:3])
         return torch.cat((
             distance.unsqueeze(-1), turn.cos(), turn.sin(),
             *rotate_back(box_vel[:, 0:1], box_vel[:, 1:2], cos, sin), box_vel[:, 2:3],
             *robot_xy, yaw.cos(), yaw.sin(), *robot_vel, velocity[..., 2],
+            *((left.cos(), left.sin()) if self.cfg.env.successYaw else ()),
         ), -1)
 
     def episode_metrics(self) -> Dict[str, Tensor]:
@@ -242,26 +259,43 @@ class Go1Push(VecTask):
         metrics = {
             "success": self.success.to(torch.float32),
             "collision": self.exception.to(torch.float32),
-            "final_distance": self.previous_distance,
+            "final_distance": torch.linalg.vector_norm(self.way[:, -1] - self.sim.object_pose[:, 0, :2], dim=-1) if self._maps
+            else self.previous_distance,
             "collaboration": self.episode_sums["together"] / length,
+            "pushing": self.dt * self.episode_sums["pushing"],
+            "pushing_together": self.dt * self.episode_sums["pushing_together"],
         }
-        metrics.update({name: value for name, value in self.episode_sums.items() if name != "together"})
+        if self.scene.obstacles:
+            metrics["obstacle"] = self.episode_sums["obstacle"] / length
+        metrics.update({name: value for name, value in self.episode_sums.items() if name.startswith("reward_")})
         return metrics
 
     def snapshot(self) -> Dict[str, Tensor]:
-        return {"agent_pose": self.sim.agent_pose, "object_pose": self.sim.object_pose, "goal": self.goal,
-                "success": self.success, "exception": self.exception}
+        shown = {"agent_pose": self.sim.agent_pose, "object_pose": self.sim.object_pose, "goal": self.goal,
+                 "success": self.success, "exception": self.exception}
+        if self._maps:
+            shown.update(obstacle_pose=self.sim.obstacle_pose, way=self.way)
+        if self.cfg.env.successYaw:
+            shown["goal_yaw"] = self.goal_yaw
+        return shown
 
     def reset_where(self, mask: Tensor) -> None:
         cfg, n = self.cfg, self.num_envs
         object_pose = torch.zeros(n, 1, 3, device=self.device)
         object_pose[:, 0, 2] = 2.0 * math.pi * torch.rand(n, device=self.device)
         agent_pose = self._spawn_robots()
-        low, high = cfg.env.goalDistance
-        distance = low + (high - low) * torch.rand(n, device=self.device)
-        angle = 2.0 * math.pi * torch.rand(n, device=self.device)
-        goal = torch.stack((distance * angle.cos(), distance * angle.sin()), -1)
+        if self._maps:
+            goal = self._deal_maps(mask)
+            distance = torch.linalg.vector_norm(goal, dim=-1)
+        else:
+            low, high = cfg.env.goalDistance
+            distance = low + (high - low) * torch.rand(n, device=self.device)
+            angle = 2.0 * math.pi * torch.rand(n, device=self.device)
+            goal = torch.stack((distance * angle.cos(), distance * angle.sin()), -1)
         self.goal.copy_(torch.where(mask.unsqueeze(-1), goal, self.goal))
+        if cfg.env.successYaw:
+            self.goal_yaw.copy_(torch.where(mask, 2.0 * math.pi * torch.rand(n, device=self.device), self.goal_yaw))
+            distance, _ = self._left(goal[:, 0], goal[:, 1], object_pose[:, 0, 2])
         self.previous_distance.copy_(torch.where(mask, distance, self.previous_distance))
         self.success.logical_and_(~mask)
         self.exception.logical_and_(~mask)
@@ -271,9 +305,41 @@ class Go1Push(VecTask):
     def move_goal(self, env: int, goal: Tensor) -> None:
         """Puts the goal (2,) of one environment elsewhere, m; the move itself earns nothing."""
         self.goal[env] = goal
-        self.previous_distance[env] = torch.linalg.vector_norm(goal - self.sim.object_pose[env, 0, :2])
+        x, y, yaw = self.sim.object_pose[:, 0].unbind(-1)
+        self.previous_distance[env] = self._left(self.goal[:, 0] - x, self.goal[:, 1] - y, yaw)[0][env]
 
     # -- pieces ------------------------------------------------------------------------------
+
+    def _left(self, goal_x: Tensor, goal_y: Tensor, box_yaw: Tensor) -> Tuple[Tensor, Tensor]:
+        """Distance to the goal, m, and whether it is reached, (N,). Where the heading counts, the distance counts it too."""
+        env = self.cfg.env
+        distance = torch.sqrt(goal_x * goal_x + goal_y * goal_y)
+        arrived = distance < env.successDistance
+        if not env.successYaw:
+            return distance, arrived
+        turn = turn_left(box_yaw, self.goal_yaw, self.cfg.object.symmetry)
+        return distance_with_turn(distance, turn, env.yawWeight), arrived & (turn.abs() < env.successYaw)
+
+    def _on_last_leg(self) -> Tensor:
+        return self.leg == self.way.shape[1] - 1 if self._maps else torch.ones_like(self.success)
+
+    def _go_on(self, where: Tensor, box: Tensor) -> None:
+        """Makes the next way-point the goal where (N,); that the goal jumps ahead earns nothing."""
+        self.leg.add_(where)
+        goal = self.way.gather(1, self.leg.view(-1, 1, 1).expand(-1, 1, 2)).squeeze(1)
+        self.goal.copy_(torch.where(where.unsqueeze(-1), goal, self.goal))
+        distance, _ = self._left(goal[:, 0] - box[:, 0], goal[:, 1] - box[:, 1], box[:, 2])
+        self.previous_distance.copy_(torch.where(where, distance, self.previous_distance))
+
+    def _deal_maps(self, mask: Tensor) -> Tensor:
+        """A map at random where mask (N,); returns the first way-points, (N, 2)."""
+        chosen = torch.randint(len(self._maps.way), (self.num_envs,), device=self.device)
+        way = self._maps.way[chosen]
+        self.way.copy_(torch.where(mask.view(-1, 1, 1), way, self.way))
+        self.leg.masked_fill_(mask, 0)
+        if self.scene.obstacles:
+            self.sim.place_obstacles(mask, self._maps.obstacles[chosen])
+        return way[:, 0]
 
     def _spawn_robots(self) -> Tensor:
         """Poses (N, A, 3) on a ring around the box, any heading.
@@ -319,5 +385,5 @@ class Go1Push(VecTask):
 
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()
-        named.update(goal=self.goal, previous_distance=self.previous_distance)
+        named.update(goal=self.goal, goal_yaw=self.goal_yaw, previous_distance=self.previous_distance, way=self.way, leg=self.leg)
         return named

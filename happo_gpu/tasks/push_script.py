@@ -5,7 +5,7 @@ Pure functions of poses in the world, (N, A) for A robots; lengths in metres, an
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -25,11 +25,12 @@ class Wish(NamedTuple):
     heading: Tensor
 
 
-def wishes(robots: Tensor, box: Tensor, goal: Tensor, reach: float, spacing: float) -> Wish:
+def wishes(robots: Tensor, box: Tensor, goal: Tensor, reach: float, spacing: float, aside: Union[float, Tensor] = 0.0) -> Wish:
     """Velocities in units of full speed, at most 1 long, and headings.
 
     Args:
         robots: (N, A, 3). box: (N, 3). goal: (N, 2). reach: of the object. spacing: between robots that push.
+        aside: (N, 1), by how much all push left of the centre, which turns the object clockwise.
     """
     num_agents = robots.shape[1]
     to_goal = torch.atan2(goal[:, 1] - box[:, 1], goal[:, 0] - box[:, 0]).unsqueeze(-1)  # (N, 1)
@@ -38,7 +39,7 @@ def wishes(robots: Tensor, box: Tensor, goal: Tensor, reach: float, spacing: flo
     angle = torch.atan2(-left, -ahead)  # from straight behind, counter-clockwise
     # Places in the order of the angles: nobody has to pass another.
     rank = (angle.unsqueeze(-2) < angle.unsqueeze(-1)).sum(-1)
-    place = spacing * (0.5 * (num_agents - 1) - rank)  # m to the left
+    place = spacing * (0.5 * (num_agents - 1) - rank) + aside  # m to the left
     orbit = reach + ROOM
     around = wrap_to_pi(torch.atan2(-place, torch.full_like(place, orbit)) - angle)
     away = torch.sqrt(ahead * ahead + left * left).clamp(min=1e-6)

@@ -8,7 +8,9 @@ import torch
 
 from conftest import make_task
 from happo_gpu.evaluate import actor, first_episodes
+from happo_gpu.tasks.push_reward import distance_to_object
 from happo_gpu.tasks.push_script import on_legs, on_wheels, wishes
+from test_push import place
 
 GRAVITY = 9.81
 LIMIT = (0.5, 0.4, 0.3)
@@ -60,3 +62,34 @@ def test_one_scripted_robot_does_not_move_it_and_two_bring_it_home(agents, steps
         assert not result["success"].any() and result["final_distance"].min() > 1.45  # goals are 1.5 m away and more
     else:
         assert result["success"].mean() >= 0.8
+
+
+@pytest.mark.parametrize("second, speed, pushing, together", [
+    ((-0.9, -0.3), 0.1, 1.0, 1.0),  # both behind the face, 0.3 m from it
+    ((-1.02, -0.3), 0.1, 1.0, 0.0),  # 0.42 m, where no attitude of a robot that reaches 0.38 m lets it touch
+    ((-0.9, -0.3), 0.01, 0.0, 0.0),  # a box that rests is not pushed
+])
+def test_pushing_together_counts_when_the_box_moves_and_all_are_at_it(second, speed, pushing, together):
+    task = make_task("task=Go1PushHeavy", "task.env.controlFrequencyInv=1")
+    task.reset()
+    place(task, 2, [[-0.9, 0.3, 0.0], [*second, 0.0]], goal=(2.5, 0.0))
+    task.sim.object_vel[2, 0] = torch.tensor([speed, 0.0, 0.0])
+    before = {name: task.episode_sums[name][2].item() for name in ("pushing", "pushing_together")}
+    task.compute_reward(torch.ones(7))
+    assert task.episode_sums["pushing"][2].item() - before["pushing"] == pushing
+    assert task.episode_sums["pushing_together"][2].item() - before["pushing_together"] == together
+
+
+def test_the_share_of_pushing_together_is_over_the_pushing_time_of_all_episodes():
+    from happo_gpu.evaluate import _success
+
+    zero = torch.zeros(2)
+    metrics = {"success": torch.tensor([1.0, 0.0]), "pushing": torch.tensor([6.0, 2.0]), "pushing_together": torch.tensor([5.0, 0.0])}
+    assert _success(metrics, zero + 4.0, 20.0)["pushing_together"] == pytest.approx(5.0 / 8.0)
+
+
+def test_the_outline_of_a_tee_and_of_a_cylinder_by_hand():
+    tee, cylinder = (make_task(f"task={name}").scene.objects[0] for name in ("Go1PushTee", "Go1PushCylinder"))
+    x, y = torch.tensor([0.4, 0.0, 0.7]), torch.tensor([0.33333, 0.0, -0.16667])  # beside the stem, in the bar's middle, beyond its end
+    assert distance_to_object(x, y, tee).tolist() == pytest.approx([0.15, -0.08333, 0.2], abs=1e-4)
+    assert distance_to_object(torch.tensor(3.0), torch.tensor(4.0), cylinder).item() == pytest.approx(3.5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import make_task
-from happo_gpu.tasks.push import approach_reward, distance_reward, occlusion_reward, proximity
+from happo_gpu.tasks.push_reward import approach_reward, distance_reward, occlusion_reward, proximity
 
 SQUARE = [(-0.6, -0.6), (0.6, -0.6), (0.6, 0.6), (-0.6, 0.6)]
 
