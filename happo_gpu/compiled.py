@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from happo_gpu import kept
+
 # Traced with as many, whatever the run has: neither the loops that are shared among threads nor a chance
 # divisor depend on who compiled first.
 TYPICAL_ROWS = 4099
@@ -36,8 +38,6 @@ def load_or_compile(method: Method, args: Sequence[Tensor], num_rows: int, folde
     Every size and stride that is a multiple of ``num_rows`` may be another one later; with ``rows_in_args_only``
     just the first axis of the arguments, for an object whose own sizes have nothing to do with it.
     """
-    from torch._inductor.standalone_compile import CompiledArtifact
-
     inputs = _inputs_of(method, args)
     storages = {tensor.untyped_storage().data_ptr() for tensor in inputs}
     if len(storages) < len(inputs):
@@ -47,18 +47,44 @@ def load_or_compile(method: Method, args: Sequence[Tensor], num_rows: int, folde
     else:
         layout = [_Layout.of_environments(tensor, num_rows) for tensor in inputs]
     path = folder / f"{method.__qualname__}_{hashlib.sha256(repr(layout).encode()).hexdigest()[:16]}"
-    try:
-        run = CompiledArtifact.load(path=str(path))
-    except Exception:  # absent, damaged, or of another torch: what loading then raises is not documented
+    run = _load(path)
+    if run is None:
+        kept.remove(kept.torn_libraries(_libraries()))
         run = _compile(method, inputs, len(args), layout)
         folder.mkdir(parents=True, exist_ok=True)
         run.save(path=str(path))
+        kept.remember(path, kept.loaded_libraries(_libraries()))
     state = inputs[len(args):]
 
     def call(*args: Tensor) -> None:
         run(*args, *state)
 
     return call
+
+
+def _load(path: Path) -> Any:
+    """What was kept, with libraries that are damaged built anew; None where it is to be compiled."""
+    from torch._inductor.standalone_compile import CompiledArtifact
+
+    damaged = kept.damaged(path)
+    kept.remove(damaged)
+    if path in damaged:
+        return None
+    try:
+        run = CompiledArtifact.load(path=str(path))
+    except Exception:  # what was written cannot be loaded here: what loading then raises is not documented
+        kept.remove([path])
+        return None
+    if damaged:
+        kept.remember(path, kept.loaded_libraries(_libraries()))
+    return run
+
+
+def _libraries() -> Path:
+    """Where torch keeps what its compilers build."""
+    from torch._inductor.codecache import cache_dir
+
+    return Path(cache_dir())
 
 
 class _Layout(NamedTuple):

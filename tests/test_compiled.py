@@ -1,7 +1,9 @@
 """Compiled methods that are kept on disk: a second process loads them, and what cannot be loaded is compiled anew."""
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from conftest import CPU, compose_config
-from happo_gpu import accelerate, build, compiled
+from happo_gpu import accelerate, build, compiled, kept
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.types import AgentSpec, box
 
@@ -73,22 +75,74 @@ def compilations(monkeypatch):
     return calls
 
 
-def test_a_second_process_loads_for_another_number_of_environments_what_the_first_compiled(folder, tmp_path):
+def heated_by_another_process(folder: Path, output: Path) -> str:
+    """What a process prints that may load compiled code and compile none; its state is that of the plain path."""
     code = ("import sys, torch, test_compiled as t; torch.set_num_threads(1); t.compiled._compile = None; "
             "t.torch.compile = None; torch.save(t.heated(53, sys.argv[1]), sys.argv[2])")
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
-    done = subprocess.run([sys.executable, "-c", code, str(folder), str(tmp_path / "state.pt")], env={**os.environ, "PYTHONPATH": path},
+    done = subprocess.run([sys.executable, "-c", code, str(folder), str(output)], env={**os.environ, "PYTHONPATH": path},
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert (done.returncode, done.stdout) == (0, "")
-    torch.testing.assert_close(torch.load(tmp_path / "state.pt"), heated(53))
+    assert done.returncode == 0, (done.returncode, done.stdout)
+    torch.testing.assert_close(torch.load(output), heated(53))
+    return done.stdout
 
 
-def test_a_damaged_file_is_compiled_anew_and_replaced(folder, compilations):
-    (kept,) = folder.iterdir()
-    kept.write_bytes(kept.read_bytes()[:-100])
+def test_a_second_process_loads_for_another_number_of_environments_what_the_first_compiled(folder, tmp_path):
+    assert heated_by_another_process(folder, tmp_path / "state.pt") == ""
+
+
+def kept_file(folder: Path) -> Path:
+    return next(path for path in folder.iterdir() if path.suffix != kept.SUFFIX)
+
+
+class Bomb:
+    """Runs code wherever it is unpickled."""
+
+    def __reduce__(self):
+        return os._exit, (77,)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def foreign(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Bomb()))
+
+
+def without_its_manifest(path: Path) -> None:
+    Path(str(path) + kept.SUFFIX).unlink()
+
+
+@pytest.mark.parametrize("harm", [truncated, foreign, without_its_manifest])
+def test_a_damaged_file_is_compiled_anew_and_replaced(folder, compilations, capsys, harm):
+    path = kept_file(folder)
+    harm(path)
     torch.testing.assert_close(heated(31, str(folder)), heated(31))
+    assert capsys.readouterr().out == f"warning: compiled code {path} is damaged; it is compiled anew\n"
     heated(31, str(folder))
-    assert len(compilations) == 1
+    assert len(compilations) == 1 and capsys.readouterr().out == ""
+
+
+def test_a_torn_library_is_built_anew_before_it_can_end_the_process(folder, tmp_path):
+    (library,) = [Path(name) for name in json.loads(Path(str(kept_file(folder)) + kept.SUFFIX).read_text()) if name.endswith(".so")]
+    whole = library.read_bytes()
+    library.unlink()  # this process has the old one in memory
+    library.write_bytes(whole[: len(whole) // 3])
+    assert heated_by_another_process(folder, tmp_path / "state.pt") == f"warning: compiled code {library} is damaged; it is compiled anew\n"
+    assert heated_by_another_process(folder, tmp_path / "state.pt") == ""
+
+
+def test_a_library_that_nobody_vouches_for_is_recognised_if_it_is_torn(folder, tmp_path):
+    (library, *_) = [path for path in compiled._libraries().glob("*/*.so")]
+    (tmp_path / "ab").mkdir()
+    for name, share in (("whole", 1.0), ("torn", 0.9), ("cut", 0.1), ("empty", 0.0)):
+        data = library.read_bytes()
+        path = tmp_path / "ab" / f"{name}.so"
+        path.write_bytes(data[: round(share * len(data))])
+        os.utime(str(path), (0.0, 0.0))
+    (tmp_path / "ab" / "being_written.so").write_bytes(b"")
+    assert sorted(path.stem for path in kept.torn_libraries(tmp_path)) == ["cut", "empty", "torn"]
 
 
 def test_another_layout_is_another_file(folder, compilations):
@@ -96,7 +150,7 @@ def test_another_layout_is_another_file(folder, compilations):
     kettles.plates = kettles.plates.contiguous()
     before = len(list(folder.iterdir()))
     compiled.load_or_compile(kettles._heat, [torch.zeros(19, 3)], 19, folder)
-    assert (len(list(folder.iterdir())), len(compilations)) == (before + 1, 1)
+    assert (len(list(folder.iterdir())), len(compilations)) == (before + 2, 1)  # with its manifest
 
 
 def test_one_tensor_under_two_names_is_left_to_torch_compile(folder, monkeypatch, capsys):
