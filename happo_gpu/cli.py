@@ -184,6 +184,8 @@ def _trained(cfg: Any, raw: Dict[str, Any], resumed: Any, stop: Any) -> bool:
                 trainer.logger.close()
             distributed.stop()
     except NonFinite as error:
+        if distributed.RANK:
+            sys.exit(2)
         fail(f"{error}; the last good checkpoint is {next(iter(checkpoint.numbered(run_dir)), None)}")
     except (RuntimeError, MemoryError) as error:
         if not memory.is_out_of_memory(error):

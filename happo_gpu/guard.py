@@ -61,22 +61,33 @@ class Guard:
     def check(self, pulse: float, values: Mapping[str, float], epoch: int) -> None:
         """Raises :class:`NonFinite` if anything is not finite in any process by iteration ``epoch``, having written the dump."""
         losses = {tag: value for tag, value in values.items() if tag.startswith("losses/")}
-        if math.isfinite(pulse) and all(map(math.isfinite, losses.values())):
+        finite = math.isfinite(pulse) and all(map(math.isfinite, losses.values()))
+        if distributed.largest(int(not finite)) == 0:
             return
-        fault = find(self._task, self._learner, self._rollout, losses)
-        if distributed.largest(int(fault is not None)) == 0:  # numbers so large that only their sum is not finite
+        faults = distributed.agree(distributed.gather(find(self._task, self._learner, self._rollout, losses)))
+        guilty = _first(faults)
+        if guilty is None:  # numbers so large that only their sum is not finite
             return
-        if fault is None:
-            raise NonFinite(f"iteration {epoch}: something is not finite in another process, which says what")
-        message = f"iteration {epoch}: {fault}"
+        message = f"iteration {epoch}: {faults[guilty]}" + f"; in process {guilty}" * (distributed.SIZE > 1)
+        if distributed.RANK == guilty:
+            message += self._dump(faults[guilty], message, epoch)
+        raise NonFinite(distributed.agree(distributed.gather(message))[guilty])  # the same for all, once the file is there
+
+    def _dump(self, fault: Fault, message: str, epoch: int) -> str:
+        """Writes what replays the iteration; returns what to say of it."""
         path = self._run_dir / (f"nonfinite_ep_{epoch}" + f"_process_{distributed.RANK}" * (distributed.RANK > 0) + ".pth")
         try:
             checkpoint.save(path, {**self._before, "fault": {"message": message, "epoch": epoch, **asdict(fault)},
                                    "last": _last_states(self._rollout, fault.environments[:SHOWN])})
-            message += f"; replay it with python -m happo_gpu.replay {path}"
         except OSError as error:
-            message += f"; {path} could not be written ({error.strerror})"
-        raise NonFinite(message)
+            return f"; {path} could not be written ({error.strerror})"
+        return f"; replay it with python -m happo_gpu.replay {path}"
+
+
+def _first(faults: List[Optional[Fault]]) -> Optional[int]:
+    """The process where it began, None if nowhere: gradients carry what one process's environments did to the weights of all."""
+    found = [rank for rank, fault in enumerate(faults) if fault is not None]
+    return min(found, key=lambda rank: (not faults[rank].environments, rank), default=None)
 
 
 def find(task, learner, rollout: Rollout, losses: Mapping[str, float]) -> Optional[Fault]:

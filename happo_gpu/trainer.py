@@ -182,7 +182,7 @@ class Trainer:
     def _roll_back(self, error: NonFinite) -> None:
         """Goes on from the last good checkpoint with half the learning rate; raises ``error`` if that is not allowed any more."""
         found = checkpoint.newest_good(self.run_dir, self.task.device) if self.rollbacks < self.max_rollbacks else None
-        if found is None:
+        if distributed.largest(int(found is None)):  # all processes or none
             raise error
         path, state = found
         count = self.rollbacks + 1

@@ -23,7 +23,7 @@ def launch(processes: int, *command: str) -> list:
 
 
 def torchrun(processes: int, *command: str, cwd=ROOT):
-    return subprocess.run(launch(processes, *command), cwd=str(cwd), env=environment(), capture_output=True, text=True, timeout=180)
+    return subprocess.run(launch(processes, *command), cwd=str(cwd), env=environment(), capture_output=True, text=True, timeout=600)
 
 
 def environment() -> dict:

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import CPU, compose_config, compose_raw
+from test_distributed import torchrun
 
 from happo_gpu import build, checkpoint, replay
 from happo_gpu.guard import NonFinite
@@ -137,3 +139,29 @@ def test_rates_that_follow_the_kl_are_halved_too(tmp_path):
     before = learner.actor_optimizers[2].param_groups[0]["lr"].clone()
     learner.scale_rates(0.5)
     assert torch.equal(learner.actor_optimizers[2].param_groups[0]["lr"], 0.5 * before)
+
+
+# -- several processes -------------------------------------------------------------------------------------
+
+
+def two_processes(home, at_call, *arguments):
+    """A run under torchrun whose second process sees a NaN at one of its steps, three to an iteration."""
+    return torchrun(2, str(Path(__file__).with_name("nan_worker.py")), str(at_call), "task=Spread", *SMALL, *arguments, cwd=home)
+
+
+# In the rollout it reaches the weights of all processes through the gradients, after it one process alone can know.
+@pytest.mark.parametrize("at_call, where", [(4, "at step 1 of the rollout"), (6, "after the rollout")])
+def test_what_one_process_sees_is_named_by_its_number_and_ends_all(tmp_path, at_call, where):
+    done = two_processes(tmp_path, at_call)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0 and f"iteration 2: non-finite observation {where}, 1 environments: 4; agents: slow; in process 1; replay" in line
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert [path.name for path in run_dir.glob("nonfinite*")] == ["nonfinite_ep_2_process_1.pth"]
+
+
+def test_all_processes_roll_back_together(tmp_path):
+    done = two_processes(tmp_path, 9, "on_nan=rollback")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("warning: iteration 3: non-finite observation") == 1 and "epoch: 5/5" in done.stdout
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert checkpoint.newest_good(run_dir, CPU)[1]["rollbacks"] == 1
