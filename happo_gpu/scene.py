@@ -15,6 +15,7 @@ from happo_gpu.outlines import COLOURS, Outlines
 
 BOX_COLOUR, DARK, WHITE = "#D9A066", "#3A3D42", "#FFFFFF"
 BELLY, BACK, BEVEL = 0.06, 0.32, 0.03  # heights of a planar robot's body, and its rounded edge
+DECK, WHEEL_RADIUS, WHEEL_WIDTH = 0.25, 0.098, 0.04  # of a robot on wheels: its top; wheels of jackal.urdf.xacro, as in cfg/sim/planar.yaml
 NOSE_RADIUS = 0.05  # of the mark that says which end is the front
 METRES_PER_NEWTON = 0.02  # of a force's arrow: half a metre is about what slides the 4 kg box
 LEAST_FORCE = 1.0  # N that is drawn
@@ -113,15 +114,28 @@ def moved(surface: Surface, position: np.ndarray, quaternion: np.ndarray) -> Sur
 
 def planar_stage(task, outlines: Outlines, half_height: float) -> Stage:
     sim, agents = task.sim, outlines.num_agents
-    parts = [Part(i, prism(outlines.robot[i], BELLY, BACK, BEVEL), COLOURS[i]) for i in range(agents)]
-    for i in range(agents):
-        nose = moved(capsule(NOSE_RADIUS, 0.0), np.array((outlines.nose[i, 0, 0], 0.0, BACK)), np.array((1.0, 0.0, 0.0, 0.0)))
-        parts.append(Part(i, nose, WHITE))
+    parts = []
+    for i, robot in enumerate(sim.scene.robots):
+        rolls = robot.drive == "wheels"
+        parts += on_wheels(i, outlines.robot[i]) if rolls else [Part(i, prism(outlines.robot[i], BELLY, BACK, BEVEL), COLOURS[i])]
+        middle = np.array((outlines.nose[i, 0, 0], 0.0, DECK if rolls else BACK))
+        parts.append(Part(i, moved(capsule(NOSE_RADIUS, 0.0), middle, np.array((1.0, 0.0, 0.0, 0.0))), WHITE))
     pushed = sim.scene.objects[0]
     convex = [outlines.box] if pushed.round else [np.array(each.corners()) for each in pushed.rectangles]
     parts += [Part(agents, prism(outline, 0.0, 2.0 * half_height), BOX_COLOUR) for outline in convex]
     bodies = [f"robot_{i}" for i in range(agents)] + ["box"]
     return Stage(bodies, parts, lambda n: lying(np.concatenate((sim.agent_pose[n].numpy(), sim.object_pose[n].numpy()))))
+
+
+def on_wheels(body: int, footprint: np.ndarray) -> List[Part]:
+    """A box on four wheels, whose outer faces reach to the ends of a footprint (P, 2)."""
+    length, width = np.abs(footprint).max(0)
+    inside = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (0.9 * length, width - WHEEL_WIDTH - 0.01)
+    wheel = turned([(WHEEL_RADIUS, -0.5 * WHEEL_WIDTH), (WHEEL_RADIUS, 0.5 * WHEEL_WIDTH)])
+    about_y = np.array((np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0))
+    middles = [np.array((x * (length - WHEEL_RADIUS), y * (width - 0.5 * WHEEL_WIDTH), WHEEL_RADIUS)) for x in (-1, 1) for y in (-1, 1)]
+    return [Part(body, prism(inside, BELLY, DECK, BEVEL), COLOURS[body]),
+            Part(body, joined([moved(wheel, middle, about_y) for middle in middles]), DARK)]
 
 
 def lying(poses: np.ndarray) -> Poses:

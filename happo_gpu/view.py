@@ -29,6 +29,7 @@ from happo_gpu.scene import Moment, Stage, moment_of, stage_of, turned
 
 LOOPBACK = ("127.0.0.1", "localhost")
 CAMERA, LOOK_AT, FIELD_OF_VIEW = (0.0, -5.0, 5.0), (0.5, -0.1, 0.0), 0.8  # m, m, rad
+NEAR = 1.7  # m around the box that the camera sees well from there; it stands off in proportion
 ARROW_COLOUR = "#C00000"
 DRAGGING = 0.5  # s after the goal was last dragged that it is left to the hand
 
@@ -42,7 +43,7 @@ class Page:
 
     def __init__(self, server: Any, stage: Stage, outlines: Outlines, controls: Controls, num_envs: int) -> None:
         self.server, self.controls = server, controls
-        self._add_world(stage)
+        self._add_world(stage, max(1.0, outlines.around / NEAR))
         self._add_goal(outlines)
         self._add_controls(num_envs)
         self._dragged = -DRAGGING  # s of the clock
@@ -58,10 +59,10 @@ class Page:
             if free and np.abs(self.goal.position[:2] - moment.goal).max() > 1e-4:
                 self.goal.position = (*moment.goal, 0.0)
 
-    def _add_world(self, stage: Stage) -> None:
+    def _add_world(self, stage: Stage, far: float) -> None:
         server, scene = self.server, self.server.scene
         camera = server.initial_camera
-        camera.position, camera.look_at, camera.fov = CAMERA, LOOK_AT, FIELD_OF_VIEW
+        camera.position, camera.look_at, camera.fov = tuple(far * x for x in CAMERA), tuple(far * x for x in LOOK_AT), FIELD_OF_VIEW
         scene.configure_default_lights(False)  # they bleach the colours
         scene.add_light_ambient("/light", intensity=0.5)
         scene.add_light_directional("/sun", intensity=1.5, position=(-4.0, -5.0, 9.0), cast_shadow=True)

@@ -29,7 +29,7 @@ class Tab:
         self._count += 1
         self._socket.send(json.dumps({"id": self._count, "method": method, "params": params}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
+            answer = json.loads(self._socket.recv(timeout=300))
             if answer.get("id") == self._count:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -40,7 +40,7 @@ class Tab:
     def text(self) -> str:
         return self.value("document.body.innerText") or ""
 
-    def wait_for(self, words: str, seconds: float = 60.0) -> None:
+    def wait_for(self, words: str, seconds: float = 300.0) -> None:
         end = time.monotonic() + seconds
         while words not in self.text():
             assert time.monotonic() < end, f"no {words!r} in {self.text()!r}"
@@ -82,7 +82,7 @@ def opened(url: str, profile: Path) -> Iterator[Tab]:
     with open(str(profile) + ".log", "w") as log:
         browser = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={profile}", url], stdout=log, stderr=log)
     try:
-        port_file, end = profile / "DevToolsActivePort", time.monotonic() + 60
+        port_file, end = profile / "DevToolsActivePort", time.monotonic() + 300
         while not port_file.is_file() or not port_file.read_text():
             assert time.monotonic() < end and browser.poll() is None, "Chromium does not start"
             time.sleep(0.1)

@@ -71,6 +71,29 @@ def test_a_planar_scene_has_every_body_where_the_simulator_has_it():
     assert np.allclose(forward, [(np.cos(yaw), np.sin(yaw), 0.0)], atol=1e-6)
 
 
+def test_a_robot_on_wheels_stands_on_four_of_them_within_its_footprint():
+    task, shapes = make_task("task=Go1WheeledPush", num_envs=3), outlines.outlines_of(compose_config("task=Go1WheeledPush"))
+    parts = scene.planar_stage(task, shapes, 0.25).parts
+    assert [(part.body, part.colour) for part in parts].count((1, scene.DARK)) == 1 and (0, scene.DARK) not in [(part.body, part.colour) for part in parts]
+    chassis, wheels = [part.surface for part in parts if part.body == 1 and part.colour in (outlines.COLOURS[1], scene.DARK)]
+    assert volume(wheels) == pytest.approx(4 * np.pi * 0.098**2 * 0.04, rel=0.02)
+    assert wheels[0][:, 2].min() == pytest.approx(0.0, abs=1e-3) and chassis[0][:, 2].min() > 0.05
+    for vertices in (chassis[0], wheels[0]):
+        assert (np.abs(vertices[:, :2]).max(0) <= np.array((0.229, 0.208)) + 1e-6).all()
+    low, high = vertices[vertices[:, 1] < 0.0], vertices[vertices[:, 1] > 0.0]
+    assert low[:, 1].max() < -np.abs(chassis[0][:, 1]).max() and high[:, 1].min() > np.abs(chassis[0][:, 1]).max()  # beside it
+
+
+def test_three_robots_have_three_bodies_and_a_t_is_its_two_bars():
+    for name, bodies, convex in (("Go1PushCylinder", ["robot_0", "robot_1", "robot_2", "box"], 1), ("Go1PushTee", ["robot_0", "robot_1", "box"], 2)):
+        cfg = compose_config(f"task={name}")
+        stage = scene.planar_stage(make_task(f"task={name}", num_envs=3), outlines.outlines_of(cfg), cfg.task.object.halfExtents[2])
+        pushed = [part.surface for part in stage.parts if part.body == len(bodies) - 1]
+        assert stage.bodies == bodies and len(pushed) == convex
+        footprint = area(outlines.outlines_of(cfg).box)
+        assert sum(map(volume, pushed)) == pytest.approx(footprint * 2.0 * cfg.task.object.halfExtents[2], rel=1e-3)
+
+
 def test_a_whole_robot_is_drawn_with_its_legs_where_the_engine_has_them():
     mujoco = pytest.importorskip("mujoco", reason="sim=mujoco needs the extra [mujoco]")
     task = make_task("sim=mujoco", num_envs=2)
