@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?= task=Go1Push algo=HAPPO num_envs=4096
 
-.PHONY: train test docs venv clean
+.PHONY: train test docs audit venv clean
 
 train: venv
 	$(VENV)/bin/python train.py $(ARGS)
@@ -15,6 +15,12 @@ test: venv
 docs: venv
 	$(VENV)/bin/python -m sphinx -W --keep-going -q docs site
 
+audit: venv  # known holes of the packages that are installed, and suspicious code: docs/security.md
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install -q --disable-pip-version-check pip-audit bandit
+	.audit/bin/pip-audit --progress-spinner off --skip-editable --path $$($(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+	.audit/bin/bandit -q -c .bandit.yaml -r happo_gpu examples train.py
+
 venv: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -23,4 +29,4 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) site *.egg-info .pytest_cache
+	rm -rf $(VENV) .audit site *.egg-info .pytest_cache

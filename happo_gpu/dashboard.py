@@ -141,5 +141,6 @@ def _memory() -> str:
         unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
         parts.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20:,.0f} MB")
     if torch.cuda.is_initialized():
-        parts.append(f"GPU {torch.cuda.max_memory_allocated() / 2**20:,.0f} MB")
+        used = sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))  # the run's may be any of them
+        parts.append(f"GPU {used / 2**20:,.0f} MB")
     return "   ".join(parts) + " at most"

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Dict, Iterable, List
@@ -70,7 +71,7 @@ def _digest(path: Path) -> str:
 
 def _is_whole_library(path: Path) -> bool:
     """Whether an ELF file reaches to the end of its last table; true of other formats, which this does not know."""
-    if os.uname().sysname != "Linux":
+    if not sys.platform.startswith("linux"):
         return True
     with path.open("rb") as file:
         header = file.read(64)

@@ -101,7 +101,7 @@ def main(url: str, path: str, words: str) -> None:
     with tempfile.TemporaryDirectory() as folder, opened(url, Path(folder) / "profile") as tab:
         tab.wait_for("box to goal")
         tab.value("document.querySelectorAll('.mantine-Notification-closeButton').forEach(b => b.click())")
-        tab.wait_for(words, 300.0)
+        tab.wait_for(words, 600.0)
         tab.tick("pause")
         time.sleep(20.0)  # a processor draws slowly
         Path(path).write_bytes(tab.screenshot())

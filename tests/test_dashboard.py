@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from happo_gpu import build, console, dashboard
@@ -42,6 +43,14 @@ def test_the_display_shows_every_figure_beside_its_name():
                  r"cart +-0\.1189 +2\.700 +0\.0234 +0\.277", r"critic loss 0\.5000 +memory [\d,]+ MB", r"runs/mine"):
         assert re.search(line, text), line + "\n" + text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_memory_is_the_process_s_and_where_there_is_a_gpu_also_its_whichever_the_run_chose(monkeypatch):
+    assert re.search(r"memory [\d,]+ MB at most", text_of(RECORD))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: (0, 3001 * 2**20)[device])
+    assert re.search(r"memory [\d,]+ MB   GPU 3,001 MB at most", text_of(RECORD))
 
 
 def test_figures_that_a_run_does_not_have_leave_no_hole():

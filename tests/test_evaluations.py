@@ -71,6 +71,18 @@ def test_a_run_s_checkpoints_measure_what_training_measured(run_dir, tasks_built
         assert {key: value for key, value in same.items() if key != "train_seconds"} == {key: each[key] for key in same if key in each}
 
 
+def test_on_other_starts_a_checkpoint_is_as_good_within_its_interval(run_dir):
+    """As training measured it; which starts it meets is chance, its success is not."""
+    testing.evaluate_run(again(seed=3, num_envs=211), run_dir, [])
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    trained = {line["evaluation"]["epoch"]: line["evaluation"]["success_rate_ci95"] for line in lines if "evaluation" in line}
+    tested = list(evaluations.read(run_dir).values())
+    assert len(tested) == 3
+    for each in tested:
+        low, high = trained[each["epoch"]]
+        assert 0.0 < low < each["success_rate"] < high < 1.0
+
+
 def test_a_killed_evaluation_goes_on_with_what_is_missing(run_dir, monkeypatch, capsys):
     played, whole = [], testing.evaluate.evaluate
 

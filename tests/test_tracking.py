@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,18 @@ EVALUATION = {"epoch": 3, "frames": 1155, "train_seconds": 2.5, "success_rate": 
 
 
 def records_of(path):
-    """The protobuf records of a .wandb file: a header of 7 bytes, then LevelDB's log format."""
+    """The records of a .wandb file, once wandb's own process has written the last of them."""
+    end = time.monotonic() + 120.0
+    while True:
+        records = list(records_so_far(path))
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        assert time.monotonic() < end, [record.WhichOneof("record_type") for record in records]
+        time.sleep(0.1)
+
+
+def records_so_far(path):
+    """The protobuf records of a file with a header of 7 bytes, then LevelDB's log format."""
     from wandb.proto import wandb_internal_pb2
 
     data, at, part = path.read_bytes(), 7, b""
@@ -25,6 +37,8 @@ def records_of(path):
             at += 32768 - at % 32768
             continue
         length, kind = struct.unpack_from("<HB", data, at + 4)
+        if at + 7 + length > len(data):  # still being written
+            return
         part += data[at + 7: at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part
@@ -57,6 +71,25 @@ def test_tags_config_and_evaluations_arrive_in_an_offline_run(tmp_path, monkeypa
     assert history["losses/a_loss/agent_1"] == -0.25 and history["Episode/success"] == 0.5 and history["_step"] == 1155
     assert history["evaluation/success_rate"] == 0.75 and history["evaluation/mean_return"] == -7.0
     assert config["seed"] == 11 and config["algo"]["gamma"] == 0.875 and config["task"]["name"] == "Go1Push"
+
+
+def test_a_resumed_run_goes_on_under_the_same_id(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="needs wandb: pip install -e '.[wandb]'")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    cfg, run_dir = compose_config("wandb_activate=True"), tmp_path / "mine 2026"
+    run_dir.mkdir()
+    for frames in (1155, 1540):
+        run = WandbRun(cfg, run_dir, seed=11)
+        run.iteration({**RECORD, "frames": frames})
+        run.close()
+    seen = []  # by upload: each part's id and steps
+    for path in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")):
+        records = records_of(path)
+        ids = {record.run.run_id for record in records if record.WhichOneof("record_type") == "run"}
+        items = [item for record in records for item in record.history.item]
+        seen.append((ids, [json.loads(item.value_json) for item in items if (item.key or ".".join(item.nested_key)) == "_step"]))
+    assert seen == [({"mine_2026"}, [1155]), ({"mine_2026"}, [1540])]
 
 
 def test_a_missing_package_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
