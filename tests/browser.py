@@ -98,7 +98,7 @@ def opened(url: str, profile: Path) -> Iterator[Tab]:
 
 def main(url: str, path: str, words: str) -> None:
     """Takes a picture of the viewer's page, paused as soon as its text has these words."""
-    with tempfile.TemporaryDirectory() as folder, opened(url, Path(folder) / "profile") as tab:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, opened(url, Path(folder) / "profile") as tab:
         tab.wait_for("box to goal")
         tab.value("document.querySelectorAll('.mantine-Notification-closeButton').forEach(b => b.click())")
         tab.wait_for(words, 600.0)

@@ -129,7 +129,7 @@ def test_a_torn_library_is_built_anew_before_it_can_end_the_process(folder, tmp_
     library = next(Path(name) for name in vouched_for if name.endswith(".main.so"))  # not torch's probe of the processor
     whole = library.read_bytes()
     library.unlink()  # this process has the old one in memory
-    library.write_bytes(whole[: len(whole) // 3])
+    library.write_bytes(whole[: len(whole) // 10])  # the rest is mapped all the same, and ends the process that touches it
     assert heated_by_another_process(folder, tmp_path / "state.pt") == f"warning: compiled code {library} is damaged; it is compiled anew\n"
     assert heated_by_another_process(folder, tmp_path / "state.pt") == ""
 
