@@ -208,12 +208,9 @@ def _compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:
             if isinstance(task.sim, PlanarSim):
                 task.reset()
                 task.sim.substep()
-            if helper.working:
-                warm_up_critic(learner)
             helper.wait()
             _warm_up(task)
-            warm_up_actors(learner)
-            warm_up_critic(learner)
+            warm_up_learner(learner)
         helper.done()
     finally:
         helper.stop()
@@ -222,22 +219,23 @@ def _compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:
 _ROWS = 17  # of a minibatch that is there to be compiled for
 
 
-def warm_up_actors(learner: OnPolicyLearner) -> None:
-    """Compiles what their steps need; nothing where it takes memory, menus or deaths, for which nothing is compiled."""
-    if learner.chunk or learner.cfg.actor_step == "trust_region":
+def warm_up_learner(learner: OnPolicyLearner) -> None:
+    """Compiles its gradients; nothing where they take memory, menus or deaths, for which nothing is compiled."""
+    if learner.chunk:
+        return
+    heads = learner.critic.head.out_features
+    learner.critic_gradients.add_plain(*_zeros(learner.num_states, heads, heads), torch.zeros(()))
+    if learner.cfg.actor_step == "trust_region":
         return
     for gradients, group in zip(learner.actor_gradients, learner.groups):
         agent = learner.agents[group[0]]
         if not agent.num_choices:
-            sizes = (agent.num_obs, agent.num_actions, agent.num_actions)
-            gradients.add_plain(*(torch.zeros(_ROWS, size) for size in sizes), torch.zeros(_ROWS), torch.zeros(()))
+            samples = _zeros(agent.num_obs, agent.num_actions, agent.num_actions)
+            gradients.add_plain(*samples, torch.zeros(_ROWS), torch.zeros(()))
 
 
-def warm_up_critic(learner: OnPolicyLearner) -> None:
-    if not learner.chunk:
-        heads = learner.critic.head.out_features
-        sizes = (learner.num_states, heads, heads)
-        learner.critic_gradients.add_plain(*(torch.zeros(_ROWS, size) for size in sizes), torch.zeros(()))
+def _zeros(*sizes: int) -> List[torch.Tensor]:
+    return [torch.zeros(_ROWS, size) for size in sizes]
 
 
 def build_sinks(cfg: Config, run_dir: Path, seed: int) -> List[Sink]:

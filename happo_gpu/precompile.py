@@ -40,10 +40,6 @@ class Helper:
         except BrokenPipeError:
             pass  # it is dead already, and wait() will find that out
 
-    @property
-    def working(self) -> bool:
-        return self._process is not None
-
     def wait(self) -> None:
         if self._process is not None:
             self._process.wait()
@@ -85,7 +81,7 @@ def _folder(settings: object, *sources: str) -> Path:
 
 
 def main() -> None:
-    """The helper: builds the task and the learner of the config on stdin and compiles all but the physics step and the critic."""
+    """The helper: builds the task and the learner of the config on stdin and compiles all but the physics step."""
     cfg, threads = pickle.load(sys.stdin.buffer)
     torch.set_num_threads(threads)
     from happo_gpu import build  # which imports this module
@@ -99,4 +95,4 @@ def main() -> None:
             task.reset()
             task.sim.servo(task.commands)
             task.after_physics()
-        build.warm_up_actors(learner)
+        build.warm_up_learner(learner)

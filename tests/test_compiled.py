@@ -188,7 +188,7 @@ def test_compiled_gradients_are_those_of_autograd_and_only_plain_samples_have_th
     learner = OnPolicyLearner([AgentSpec("a", 5, box(2)), AgentSpec("b", 5, box(2))], 11, 1, False, cfg.algo, CPU, 1)
     expected = {samples: gradients_of(learner, samples) for samples in (29, 1009)} if recurrent == "none" else {}
     build.compile_learner(learner, cfg)
-    build.warm_up_actors(learner), build.warm_up_critic(learner)
+    build.warm_up_learner(learner)
     assert len(compilations) == (2 if recurrent == "none" else 0)  # both actors share one
     for samples, eager in expected.items():
         torch.testing.assert_close(gradients_of(learner, samples), eager, rtol=1e-4, atol=1e-5)

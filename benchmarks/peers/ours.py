@@ -80,8 +80,7 @@ def compiler(learner: OnPolicyLearner) -> Callable[[], None]:
     all_gradients = [*learner.actor_gradients, learner.critic_gradients]
     for gradients in all_gradients:
         accelerate.compile_gradients([(gradients, "add_plain", "_add_plain")], Path(tempfile.gettempdir()) / "happo_gpu_peers")
-    build.warm_up_actors(learner)
-    build.warm_up_critic(learner)
+    build.warm_up_learner(learner)
     compiled = [gradients.add_plain for gradients in all_gradients]
     for gradients in all_gradients:
         gradients.add_plain = gradients._add_plain
