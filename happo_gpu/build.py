@@ -18,6 +18,7 @@ from happo_gpu.config.tasks import WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
+from happo_gpu.tasks import isaacgymenvs
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
 from happo_gpu.tasks.parallel_env import MaMuJoCo, PettingZoo
@@ -71,6 +72,8 @@ def seed_everything(seed: int, deterministic: bool) -> int:
 
 def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     """The task on its simulator, accelerated as ``mode`` says."""
+    if cfg.task.name == "IsaacGymEnvs":
+        return isaacgymenvs.shared(cfg.task, device, cfg.seed)
     whole = {**SMALL_TASKS, **OUTSIDE_TASKS}.get(cfg.task.name)
     if whole:
         return whole(cfg.task, num_envs, device)

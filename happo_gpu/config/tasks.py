@@ -249,6 +249,7 @@ class PettingZooConfig:
 class MaMuJoCoEnvConfig(ParallelEnvConfig):
     scenario: str = field()
     agentConf: str = field()
+    observation: str = choice("state", "local")
     agentObsk: int = limit(low=0)
 
 
@@ -263,11 +264,33 @@ class MaMuJoCoConfig:
         pass
 
 
-WITHOUT_SIM = (SmallConfig, PettingZooConfig, MaMuJoCoConfig)
-TaskConfig = Union[PushConfig, WalkConfig, SmallConfig, PettingZooConfig, MaMuJoCoConfig]
+@dataclass(frozen=True)
+class IsaacGymEnvsEnvConfig:
+    """task.env of IsaacGymEnvs' tasks; what has no annotation is theirs to say."""
+
+    name: str = field()
+    numEnvs: int = limit(low=1)
+    split: Dict[str, Tuple[int, ...]] = limit(low=0)  # agent: its columns of the action
+    overrides: Tuple[str, ...] = field()
+    episodeLength, controlFrequencyInv, staggerEpisodes = 1000, 1, False
+
+
+@dataclass(frozen=True)
+class IsaacGymEnvsConfig:
+    """cfg/task/IsaacGymEnvs.yaml."""
+
+    name: str = field()
+    env: IsaacGymEnvsEnvConfig = field()
+
+    def check(self) -> None:
+        pass
+
+
+WITHOUT_SIM = (SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig)  # or with one of their own
+TaskConfig = Union[PushConfig, WalkConfig, SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
     "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
-    "PettingZoo": PettingZooConfig, "MaMuJoCo": MaMuJoCoConfig,
+    "PettingZoo": PettingZooConfig, "MaMuJoCo": MaMuJoCoConfig, "IsaacGymEnvs": IsaacGymEnvsConfig,
 }

@@ -32,12 +32,14 @@ class ParallelTask(VecTask):
     """
 
     def __init__(
-        self, module: str, options: Mapping[str, Any], deaths: bool, env: ParallelEnvConfig, num_envs: int, device: torch.device, shared_reward: bool,
+        self, module: str, options: Mapping[str, Any], deaths: bool, env: ParallelEnvConfig, num_envs: int, device: torch.device,
+        shared_reward: bool, sees_state: bool,
     ) -> None:
         description = _described(module, options)
         agents = description.agents
+        num_seen = description.num_states + len(agents)  # of those that see the state: it, and who they are
         super().__init__(
-            None, [AgentSpec(agent.name, agent.num_obs, _space(agent)) for agent in agents], num_envs,
+            None, [AgentSpec(agent.name, num_seen if sees_state else agent.num_obs, _space(agent)) for agent in agents], num_envs,
             num_states=description.num_states, num_values=1 if env.teamReward else len(agents),
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
             masks=any(agent.masked for agent in agents), deaths=deaths,
@@ -45,6 +47,7 @@ class ParallelTask(VecTask):
         spec = {"module": module, "options": dict(options), "deaths": deaths}
         self._pool = Pool(spec, description, num_envs, env.episodeLength, env.numWorkers)
         self._shared = self._pool.shared
+        self._who = torch.eye(len(agents)) if sees_state else None  # (A, A)
         self._team, self._weight = env.teamReward, 1.0 / len(agents) if shared_reward else 1.0
         bounds = [(low, high) for agent in agents for low, high in zip(agent.low or (0.0,) * len(agent.choices), agent.high or agent.choices)]
         self._low, self._high = torch.tensor(bounds, device=device).unbind(-1)  # (U,)
@@ -71,7 +74,10 @@ class ParallelTask(VecTask):
         return super().compute_time_outs() | self._shared["truncated"].to(self.device)
 
     def compute_observations(self) -> Tensor:
-        return self._shared["obs"]
+        if self._who is None:
+            return self._shared["obs"]
+        who = self._who.expand(self.num_envs, -1, -1)  # (N, A, A)
+        return torch.cat((self._shared["states"].unsqueeze(1).expand(-1, len(self.agents), -1), who), -1).flatten(1)
 
     def compute_states(self) -> Tensor:
         return self._shared["states"]
@@ -112,7 +118,7 @@ class PettingZoo(ParallelTask):
 
     def __init__(self, cfg: PettingZooConfig, num_envs: int, device: torch.device) -> None:
         _find(cfg.env.id)
-        super().__init__(cfg.env.id, cfg.env.options, cfg.env.deaths, cfg.env, num_envs, device, shared_reward=False)
+        super().__init__(cfg.env.id, cfg.env.options, cfg.env.deaths, cfg.env, num_envs, device, shared_reward=False, sees_state=False)
 
 
 class MaMuJoCo(ParallelTask):
@@ -122,7 +128,8 @@ class MaMuJoCo(ParallelTask):
         env = cfg.env
         options = {"scenario": env.scenario, "agent_conf": env.agentConf, "agent_obsk": env.agentObsk}
         _need("gymnasium_robotics", "gymnasium-robotics", "task=MaMuJoCo", "mamujoco")
-        super().__init__("gymnasium_robotics.mamujoco_v1", options, False, env, num_envs, device, shared_reward=True)
+        super().__init__("gymnasium_robotics.envs.multiagent_mujoco.mamujoco_v1", options, False, env, num_envs, device,
+                         shared_reward=True, sees_state=env.observation == "state")
 
 
 def _space(agent: Agent):
