@@ -13,15 +13,18 @@ import yaml
 
 from happo_gpu import accelerate, checkpoint, console, distributed, memory, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
+from happo_gpu.baselines import Untrained
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.config.schema import typed
-from happo_gpu.config.tasks import SmallConfig, UpperConfig, WalkConfig
+from happo_gpu.config.tasks import UpperConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
+from happo_gpu.tasks import isaacgymenvs
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
+from happo_gpu.tasks.parallel_env import MaMuJoCo, PettingZoo
 from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.push_upper import Act, Go1PushUpper
 from happo_gpu.tasks.recall import Recall
@@ -32,6 +35,7 @@ from happo_gpu.trainer import Camera, Trainer
 
 _RANK_STRIDE = 1_000_003  # between the seeds of processes: runs with neighbouring seeds share none
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
+OUTSIDE_TASKS = {"PettingZoo": PettingZoo, "MaMuJoCo": MaMuJoCo}  # bring their own
 
 
 def device_of(cfg: Config) -> torch.device:
@@ -72,8 +76,11 @@ def seed_everything(seed: int, deterministic: bool) -> int:
 
 def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     """The task on its simulator, accelerated as ``mode`` says."""
-    if isinstance(cfg.task, SmallConfig):
-        return SMALL_TASKS[cfg.task.name](cfg.task, num_envs, device)
+    if cfg.task.name == "IsaacGymEnvs":
+        return isaacgymenvs.shared(cfg.task, device, cfg.seed)
+    whole = {**SMALL_TASKS, **OUTSIDE_TASKS}.get(cfg.task.name)
+    if whole:
+        return whole(cfg.task, num_envs, device)
     sim = _build_sim(cfg, num_envs, device)
     unknown = sorted(set(cfg.task.randomize) - set(sim.params))
     if unknown:
@@ -281,7 +288,7 @@ def _warm_up(task) -> None:
     """Compiles, or loads compiled code, before any clock of training runs."""
     with _aside(task.device):
         task.reset()
-        task.step(torch.zeros(task.num_envs, task.num_actions, device=task.device))
+        task.step(Untrained(task, chance=False).act(task.obs_buf, task.available_buf, task.reset_buf)[0])  # never a closed choice
 
 
 @contextlib.contextmanager

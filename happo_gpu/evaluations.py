@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from happo_gpu.config import Config
-from happo_gpu.config.tasks import SmallConfig
+from happo_gpu.config.tasks import WITHOUT_SIM
 from happo_gpu.evaluate import wilson_interval
 
 FILE = "evaluations.jsonl"
@@ -26,9 +26,10 @@ def digest(data: bytes) -> str:
 
 def settings_of(cfg: Config, seed: int, typed: Sequence[str]) -> Result:
     """What a result is under; ``typed`` are the overrides of task and sim."""
-    has_sim = not isinstance(cfg.task, SmallConfig)
+    has_sim = not isinstance(cfg.task, WITHOUT_SIM)
     task, sim = dataclasses.asdict(cfg.task), dataclasses.asdict(cfg.sim) if has_sim else {}
     episodes = task["env"].pop("numEnvs")
+    task["env"].pop("numWorkers", None)  # changes no number
     named = {"task": cfg.task.name, **({"sim": cfg.sim.name} if has_sim else {})}
     settings = digest(json.dumps([task, sim], sort_keys=True).encode())
     return {**named, "typed": sorted(typed), "seed": seed, "episodes": episodes, "settings": settings}

@@ -91,7 +91,7 @@ def main() -> None:
     learner = build.build_learner(cfg, task, device, 0)
     build.compile_learner(learner, cfg)
     with torch.no_grad():
-        if cfg.sim.name == "planar":
+        if task.sim and cfg.sim.name == "planar":
             task.reset()
             task.sim.servo(task.commands)
             task.after_physics()

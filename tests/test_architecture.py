@@ -13,10 +13,11 @@ PACKAGE = Path(happo_gpu.__file__).parent
 # module prefix -> prefixes of happo_gpu that it may import, besides its own package
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
-    ("config", set()), ("process", set()), ("signals", set()), ("types", set()), ("geometry", set()),
+    ("config", set()), ("process", set()), ("signals", set()), ("isaac", {"config"}), ("types", set()), ("geometry", set()),
     ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("kept", set()), ("compiled", BASE | {"kept"}), ("captured", BASE),
     ("accelerate", BASE | {"compiled", "captured"}),
-    ("tasks", BASE | {"sim.base", "sim.locomotion"}),
+    ("outside.worker", set()), ("outside", BASE),
+    ("tasks", BASE | {"sim.base", "sim.locomotion", "outside"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
     ("checkpoint", BASE), ("log", BASE | {"distributed"}), ("evaluate", BASE),
@@ -36,7 +37,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
 ]
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate", "compiled"},
-    "torch.cuda.graph": {"captured"}, "isaacgym": {"sim.isaacgym"},
+    "torch.cuda.graph": {"captured"}, "isaacgym": {"isaac", "sim.isaacgym"},
 }
 # What could run code that somebody else wrote: a file's, a config's or another process's.
 RUNS_CODE = {"eval", "exec", "compile", "os.system", "os.popen", "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load",

@@ -133,7 +133,11 @@ def _convert(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any
     return _scalar(value, hint, path, limits)
 
 
-def _scalar(value: Any, hint: type, path: str, limits: Mapping[str, Any]) -> Any:
+def _scalar(value: Any, hint: Any, path: str, limits: Mapping[str, Any]) -> Any:
+    if hint is Any:  # for somebody else's constructor
+        if not isinstance(value, (bool, int, float, str)):
+            raise ConfigError(f"{path}={value!r} must be a number, True, False or text")
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) <= sys.float_info.max else math.inf * (1 if value > 0 else -1)
     if hint is str and value is None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, Tuple, Union
+from typing import Any, Dict, Iterable, Tuple, Union
 
 from happo_gpu.config.schema import ConfigError, between, choice, limit, non_negative, positive, rows
 
@@ -272,11 +272,84 @@ class WalkConfig:
         _check_factors(self.randomize)
 
 
-TaskConfig = Union[PushConfig, WalkConfig, SmallConfig]
+@dataclass(frozen=True)
+class ParallelEnvConfig:
+    """task.env of environments that others wrote, which run in worker processes."""
+
+    numEnvs: int = limit(low=1)
+    numWorkers: int = limit(low=0)
+    episodeLength: int = limit(low=2)
+    controlFrequencyInv: int = between(1, 1)
+    staggerEpisodes: bool = field()
+    teamReward: bool = field()
+
+
+@dataclass(frozen=True)
+class PettingZooEnvConfig(ParallelEnvConfig):
+    id: str = field()
+    options: Dict[str, Any] = field()  # passed on as they are
+    deaths: bool = field()
+
+
+@dataclass(frozen=True)
+class PettingZooConfig:
+    """cfg/task/PettingZoo.yaml."""
+
+    name: str = field()
+    env: PettingZooEnvConfig = field()
+
+    def check(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class MaMuJoCoEnvConfig(ParallelEnvConfig):
+    scenario: str = field()
+    agentConf: str = field()
+    observation: str = choice("state", "local")
+    agentObsk: int = limit(low=0)
+
+
+@dataclass(frozen=True)
+class MaMuJoCoConfig:
+    """cfg/task/MaMuJoCo.yaml."""
+
+    name: str = field()
+    env: MaMuJoCoEnvConfig = field()
+
+    def check(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class IsaacGymEnvsEnvConfig:
+    """task.env of IsaacGymEnvs' tasks; what has no annotation is theirs to say."""
+
+    name: str = field()
+    numEnvs: int = limit(low=1)
+    split: Dict[str, Tuple[int, ...]] = limit(low=0)  # agent: its columns of the action
+    overrides: Tuple[str, ...] = field()
+    episodeLength, controlFrequencyInv, staggerEpisodes = 1000, 1, False
+
+
+@dataclass(frozen=True)
+class IsaacGymEnvsConfig:
+    """cfg/task/IsaacGymEnvs.yaml."""
+
+    name: str = field()
+    env: IsaacGymEnvsEnvConfig = field()
+
+    def check(self) -> None:
+        pass
+
+
+WITHOUT_SIM = (SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig)  # or with one of their own
+TaskConfig = Union[PushConfig, WalkConfig, SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
     "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1PushHeading": PushConfig, "Go1PushLong": PushConfig,
     "Go1PushUpper": UpperConfig,
     "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
+    "PettingZoo": PettingZooConfig, "MaMuJoCo": MaMuJoCoConfig, "IsaacGymEnvs": IsaacGymEnvsConfig,
 }

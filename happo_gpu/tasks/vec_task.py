@@ -87,6 +87,10 @@ class VecTask:
         """Reward (N, K) of one control period, zero where ``alive`` (N,) is 0; sets terminated_buf."""
         raise NotImplementedError
 
+    def compute_time_outs(self) -> Tensor:
+        """Episodes that have run out of time, (N,) bool."""
+        return self.progress_buf >= self.max_episode_length
+
     def compute_observations(self) -> Tensor:
         """Observations of all agents, (N, O)."""
         raise NotImplementedError
@@ -154,8 +158,7 @@ class VecTask:
             self.physics_step()
             self.after_physics()
         self.episode_return.add_(self.rew_buf.mean(-1))
-        torch.ge(self.progress_buf, self.max_episode_length, out=self.timeout_buf)
-        self.timeout_buf.logical_and_(~self.terminated_buf)
+        torch.logical_and(self.compute_time_outs(), ~self.terminated_buf, out=self.timeout_buf)
         torch.logical_or(self.terminated_buf, self.timeout_buf, out=self.reset_buf)
         self.final_states.copy_(self.compute_states())
         self.extras = {
