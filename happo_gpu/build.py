@@ -135,6 +135,8 @@ def _frozen_policy(cfg: UpperConfig, team: Go1Push, device: torch.device) -> Act
     if not saved.is_file():
         raise ConfigError(f"{saved} does not exist: it says which model the checkpoint is of; give a checkpoint where its run left it")
     algo = typed(AlgoConfig, yaml.safe_load(saved.read_text())["algo"], "algo")
+    if algo.model.recurrent != "none":
+        raise ConfigError(f"task.upper.checkpoint={path} has a memory, which nobody clears below; give one with algo.model.recurrent=none")
     learner = OnPolicyLearner(team.agents, team.num_states, team.num_values, team.per_agent_states, algo, device, 0)
     checkpoint.put_weights(checkpoint.load(path, device), learner, path)
     policy = learner.policy(team.num_envs, deterministic=True)

@@ -216,14 +216,16 @@ class Go1Push(VecTask):
         return [[Command(*names[axis], clip, limits[axis] / clip) for axis in DRIVEN[robot.drive]] for robot in self.scene.robots]
 
     def scripted_actions(self) -> Tensor:
-        """Round the object and push; see push_script. Robots share the middle half of the object's breadth; to turn it they move aside."""
+        """Round the object and push; see push_script. Robots share the middle half of the object's breadth; to turn it they
+        push beside its middle, along the arc to the goal."""
         agents, spec = self.sim.agent_pose, self.scene.objects[0]
         spacing = spec.half_extents[1] / max(1, self.num_agents - 1)
-        pushed, aside = self.sim.object_pose[:, 0], 0.0
+        pushed, goal, aside = self.sim.object_pose[:, 0], self.goal, 0.0
         if self.cfg.env.successYaw:
             turn = turn_left(pushed[:, 2], self.goal_yaw, self.cfg.object.symmetry)
-            aside = (-turn).clamp(-1.0, 1.0).unsqueeze(-1) * 0.7 * spec.half_extents[1]
-        wish = push_script.wishes(agents, pushed, self.goal, spec.reach, spacing, aside)
+            goal = pushed[:, :2] + torch.stack(start_of_arc(goal[:, 0] - pushed[:, 0], goal[:, 1] - pushed[:, 1], turn), -1)
+            aside = (-2.0 * turn).clamp(-1.0, 1.0).unsqueeze(-1) * 0.9 * spec.half_extents[1]
+        wish = push_script.wishes(agents, pushed, goal, spec.reach, spacing, aside)
         yaw, limit = agents[..., 2], self.cfg.env.commandLimit
         wheels = self._on_wheels.unsqueeze(-1)
         commands = torch.where(wheels, push_script.on_wheels(wish, yaw, limit), push_script.on_legs(wish, yaw, limit))

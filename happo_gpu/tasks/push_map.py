@@ -15,7 +15,7 @@ from happo_gpu.config.tasks import ArenaConfig
 from happo_gpu.tasks import planner
 
 CANDIDATES = 64  # places drawn for an obstacle, of which the first that is free is taken
-NODES = 250  # of a planner's tree
+NODES = 160  # of a planner's tree
 STEP = 0.75  # m, its longest branch; MAPush's
 
 
