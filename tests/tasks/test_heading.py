@@ -75,5 +75,5 @@ def test_goals_are_turned_anyhow_and_the_first_distance_knows_it():
 
 
 def test_the_scripted_team_gets_some_boxes_turned():
-    task = make_task(HEADING, "task.env.controlFrequencyInv=10", num_envs=61)
-    assert float(first_episodes(task, actor(task, None))["success"].mean()) >= 0.1  # about a quarter; who does nothing gets none
+    task = make_task(HEADING, "task.env.controlFrequencyInv=10", num_envs=31)
+    assert float(first_episodes(task, actor(task, None))["success"].mean()) >= 0.3
