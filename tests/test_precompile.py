@@ -15,7 +15,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_warm_cache_needs_no_helper(cache):
+def test_a_warm_cache_needs_no_helper(cache, monkeypatch):
+    monkeypatch.setattr(precompile.sys, "executable", "/bin/true")
     cfg = compose_config()
     precompile.Helper(cfg).done()
     assert precompile.Helper(cfg)._process is None
