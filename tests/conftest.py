@@ -17,6 +17,14 @@ CPU = torch.device("cpu")
 T, N, S = 4, 13, 17  # steps, environments and state size of random rollouts
 
 
+# Long files of few tests: two processes, of which each takes whole files, would otherwise end with one of them.
+LONG = ("test_end_to_end.py", "test_compiled.py", "test_view.py", "test_docs.py", "test_distributed.py")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def compose_raw(*overrides: str) -> dict:
     with initialize_config_dir(str(CFG_DIR), version_base="1.2"):
         return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
