@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from machine import machine
-from time_to_success import ROOT, run
+from time_to_success import run
+from training import ROOT
 
 OUTPUT = ROOT / "benchmarks" / "results" / "algorithms.json"
 FIGURE = ROOT / "docs" / "algorithms.png"

@@ -12,17 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # so that the script also runs from a checkout that is not installed
-
-from machine import machine  # noqa: E402
+from machine import machine
+from training import ROOT, train
 
 TASKS: Dict[str, List[str]] = {
     "simple_spread, continuous": ["task=PettingZoo", "task.env.id=mpe2.simple_spread_v3"],
@@ -37,21 +31,13 @@ EVALUATIONS = 40  # over a run
 def run(task: str, seed: int, steps: int, extra: List[str]) -> Dict[str, Any]:
     """One training run; its figures."""
     iterations = max(1, steps // STEPS_OF_AN_ITERATION)
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, str(ROOT / "train.py"), *TASKS[task], "algo=HAPPO", f"seed={seed}", f"max_iterations={iterations}",
-                   f"eval_every={max(1, iterations // EVALUATIONS)}", *extra]
-        started = time.perf_counter()
-        process = subprocess.run(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        wall = time.perf_counter() - started
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{process.stdout[-2000:]}")
-        (metrics,) = Path(home).glob("runs/*/metrics.jsonl")
-        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    rates = [line["performance/step_inference_rl_update_fps"] for line in lines if "performance/step_inference_rl_update_fps" in line]
-    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
+    ended = train(*TASKS[task], "algo=HAPPO", f"seed={seed}", f"max_iterations={iterations}",
+                  f"eval_every={max(1, iterations // EVALUATIONS)}", *extra)
+    evaluations = ended.evaluations
     return {
         "task": task, "seed": seed, "steps": steps, "return": evaluations[-1]["mean_return"], "frames": evaluations[-1]["frames"],
-        "train_seconds": evaluations[-1]["train_seconds"], "wall_seconds": wall, "steps_per_second": statistics.median(rates),
+        "train_seconds": evaluations[-1]["train_seconds"], "wall_seconds": ended.wall_seconds,
+        "steps_per_second": statistics.median(line["performance/step_inference_rl_update_fps"] for line in ended.iterations),
         "curve": [[e["frames"], e["train_seconds"], e["mean_return"]] for e in evaluations],
     }
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import median
 
 from machine import machine
-from time_to_success import ROOT, figures, train
+from time_to_success import figures, train
+from training import ROOT
 
 from happo_gpu.evaluate import wilson_interval
 

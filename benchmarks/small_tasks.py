@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from training import ROOT, train
+
 sys.path.insert(0, str(ROOT))  # so that the script also runs from a checkout that is not installed
 
 import yaml  # noqa: E402
@@ -36,30 +34,21 @@ SOLVED = 0.95  # of the bound
 
 def run(task: str, algorithm: str, seed: int, extra: list) -> dict:
     """One training run; its figures."""
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, str(ROOT / "train.py"), f"task={task}", f"algo={algorithm}", f"seed={seed}", *extra]
-        started = time.perf_counter()
-        process = subprocess.run(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        wall = time.perf_counter() - started
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{process.stdout[-2000:]}")
-        (metrics,) = Path(home).glob("runs/*/metrics.jsonl")
-        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-        bound = scripted_score(metrics.parent / "config.yaml")
-    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
+    ended = train(f"task={task}", f"algo={algorithm}", f"seed={seed}", *extra)
+    bound, evaluations = scripted_score(ended.config), ended.evaluations
     solved = (e["train_seconds"] for e in evaluations if e["mean_score"] >= SOLVED * bound)
     return {
         "task": task, "algorithm": algorithm, "memory": NO_MEMORY not in extra, "seed": seed,
         "score": evaluations[-1]["mean_score"], "bound": bound, "ratio": evaluations[-1]["mean_score"] / bound,
         "train_seconds": evaluations[-1]["train_seconds"], "seconds_to_95": next(solved, None),
-        "frames": evaluations[-1]["frames"], "wall_seconds": wall,
+        "frames": evaluations[-1]["frames"], "wall_seconds": ended.wall_seconds,
         "curve": [[e["train_seconds"], e["frames"], e["mean_score"]] for e in evaluations],
     }
 
 
-def scripted_score(path: Path) -> float:
+def scripted_score(written: str) -> float:
     """The scripted policy's score in the episodes that the run's evaluations play."""
-    cfg = config.parse(yaml.safe_load(path.read_text()))
+    cfg = config.parse(yaml.safe_load(written))
     task = build.build_task(cfg, cfg.train.eval_envs, build.device_of(cfg), "eager")
     return evaluate(task, None, EVALUATION_SEED)["mean_score"]
 

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
+import training
 from machine import machine
+from training import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LEVELS = (0.90, 0.95, 0.98)
 
 
@@ -32,28 +28,15 @@ def run(num_envs: int, seed: int, extra: list, algo: str = "HAPPO") -> dict:
 
 def train(overrides: list, seed: int) -> dict:
     """One training run of the main command with these overrides; its figures."""
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, str(ROOT / "train.py"), *overrides, f"seed={seed}"]
-        started = time.perf_counter()
-        with open(Path(home) / "console.txt", "w") as console:
-            process = subprocess.Popen(command, cwd=home, stdout=console, stderr=subprocess.STDOUT)
-            _, status, usage = os.wait4(process.pid, 0)  # this child's own peak memory
-        wall = time.perf_counter() - started
-        text = (Path(home) / "console.txt").read_text()
-        if status:
-            raise SystemExit(f"{' '.join(command)} failed:\n{text[-2000:]}")
-        (metrics,) = Path(home).glob("runs/*/metrics.jsonl")
-        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    evaluations = [line["evaluation"] for line in lines if "evaluation" in line]
-    iterations = [line for line in lines if "epoch" in line]
+    run = training.train(*overrides, f"seed={seed}")
     return {
         "seed": seed,
-        **{f"seconds_to_{round(100 * level)}": first_at(evaluations, level) for level in LEVELS},
-        **figures(evaluations[-1]),
-        "train_seconds": iterations[-1]["train_seconds"], "frames": iterations[-1]["frames"],
-        "start_up_seconds": float(re.search(r"start-up ([\d.]+) s", text).group(1)),
-        "wall_seconds": wall, "peak_memory_mb": usage.ru_maxrss / 1024,
-        "curve": [[e["train_seconds"], e["frames"], e["success_rate"]] for e in evaluations],
+        **{f"seconds_to_{round(100 * level)}": first_at(run.evaluations, level) for level in LEVELS},
+        **figures(run.evaluations[-1]),
+        "train_seconds": run.iterations[-1]["train_seconds"], "frames": run.iterations[-1]["frames"],
+        "start_up_seconds": float(re.search(r"start-up ([\d.]+) s", run.console).group(1)),
+        "wall_seconds": run.wall_seconds, "peak_memory_mb": run.peak_memory_mb,
+        "curve": [[e["train_seconds"], e["frames"], e["success_rate"]] for e in run.evaluations],
     }
 
 

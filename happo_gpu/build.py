@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
-from happo_gpu import accelerate, checkpoint, console, distributed, memory, precompile
+from happo_gpu import accelerate, checkpoint, console, distributed, memory, precision, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.baselines import Untrained
 from happo_gpu.config import Config, ConfigError
@@ -151,6 +151,7 @@ def _frozen_policy(cfg: UpperConfig, team: Go1Push, device: torch.device) -> Act
 
 
 def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolicyLearner:
+    precision.allow(cfg.algo.model.precision)
     return OnPolicyLearner(
         task.agents, task.num_states, task.num_values, task.per_agent_states, cfg.algo, device, seed
     )

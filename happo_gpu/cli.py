@@ -154,12 +154,16 @@ def _trained(cfg: Any, raw: Dict[str, Any], resumed: Any, stop: Any) -> bool:
     """Trains until ``stop`` or the end; returns whether it was the end."""
     import torch
 
-    from happo_gpu import build, checkpoint, distributed, memory
-    from happo_gpu.config import ConfigError
+    from happo_gpu import build, checkpoint, distributed, memory, precision
+    from happo_gpu.config import ConfigError, parse
     from happo_gpu.guard import NonFinite
 
     device = build.device_of(cfg)
     distributed.start(device)
+    settled = distributed.agree(precision.settle(cfg.algo.model, device))
+    if settled != cfg.algo.model.precision:  # saved, for the probe may fall out otherwise when the run is resumed
+        raw = {**raw, "precision": settled}
+        cfg = parse(raw)
     if distributed.RANK:
         sys.stdout = open(os.devnull, "w")  # what one process says, all mean
     state = None

@@ -119,7 +119,7 @@ class Deployed(nn.Module):
 
 def _policies(raw: Dict[str, Any], state: Dict[str, Any], path: Path) -> Tuple[Any, List[Deployed]]:
     """The run's task, in one environment, and the policy of each of its agents."""
-    cfg, device = parse(raw), torch.device("cpu")
+    cfg, device = parse({**raw, "precision": "float32"}), torch.device("cpu")
     task = build.build_task(cfg, 1, device, "eager")
     learner = build.build_learner(cfg, task, device, 0)
     checkpoint.put_weights(state, learner, path)

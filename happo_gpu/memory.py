@@ -62,10 +62,10 @@ def _update_bytes(cfg: AlgoConfig, task, rollout: Rollout, samples: int) -> floa
     targets = 4 * heads + 2 * len(agents)  # values, next values, advantages, returns; factor and its product
     minibatch = (len(agents) if cfg.model.share_param else 1) * samples / min(cfg.actor_num_mini_batch, cfg.critic_num_mini_batch)
     rows = min(minibatch, PIECE_ROWS[task.device.type])
-    backward = rows / samples * 4 * sum(hidden)  # each layer twice forward, twice backward
-    # Passes over all samples at once hold three layers: by the critic, and by an actor after its step. glibc gives the
-    # second fresh memory, for what the update keeps cuts up what the first one left (measured with layers of 64 and 128).
-    whole = 7 * max(hidden)
+    # Each layer twice forward and twice backward, in memory that glibc gives anew four times over (measured, layers of 64 and 128).
+    backward = rows / samples * 16 * sum(hidden)
+    # A critic with a memory looks at whole rollouts: its states and two layers of every sample.
+    whole = 3 * max(hidden) if cfg.model.recurrent != "none" else 0
     shuffled = max(max(own), task.num_states + 2 * heads)
     return FLOAT * (sum(own) + targets + max(whole, shuffled + backward))
 

@@ -20,6 +20,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("tasks", BASE | {"sim.base", "sim.locomotion", "outside"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
+    ("precision", BASE | {"nets", "algo.batch"}),
     ("checkpoint", BASE), ("log", BASE | {"distributed"}), ("evaluate", BASE),
     ("console", BASE), ("dashboard", BASE | {"console"}), ("tracking", BASE | {"log"}),
     ("recording", BASE), ("outlines", BASE | {"sim.base", "tasks.push"}), ("scene", BASE | {"outlines"}), ("playback", BASE | {"evaluate", "recording"}),

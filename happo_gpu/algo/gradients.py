@@ -1,8 +1,6 @@
 """The gradients of one network: one buffer, which the parameters' ``.grad`` are views of, summed up piece by piece."""
 from __future__ import annotations
 
-from typing import List
-
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +12,7 @@ class FlatGradients:
 
     def __init__(self, network: nn.Module) -> None:
         self.parameters = list(network.parameters())
+        self._axes = [sorted(range(p.dim()), key=p.stride, reverse=True) for p in self.parameters]  # as they lie in memory
         self.flat = torch.zeros(sum(p.numel() for p in self.parameters), device=self.parameters[0].device)  # (P,)
         for parameter, part in zip(self.parameters, self.flat.split([p.numel() for p in self.parameters])):
             # In the layout of the parameter: the fused optimiser walks through both memories alike.
@@ -24,11 +23,8 @@ class FlatGradients:
 
     def add(self, objective: Tensor) -> None:
         """Adds the gradients of ``objective`` (0-d, to be minimised)."""
-        parts: List[Tensor] = []
-        for parameter, gradient in zip(self.parameters, torch.autograd.grad(objective, self.parameters)):
-            axes = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)
-            parts.append(gradient.permute(axes).reshape(-1))
-        self.flat.add_(torch.cat(parts))
+        gradients = torch.autograd.grad(objective, self.parameters)
+        self.flat.add_(torch.cat([gradient.permute(axes).reshape(-1) for gradient, axes in zip(gradients, self._axes)]))
 
     def average(self) -> None:
         """Of the mean objective over all processes: one reduction."""

@@ -49,6 +49,7 @@ class Config:
     wandb_group: str = field()
     wandb_name: str = field()
     accelerate: str = choice("auto", "eager", "compile", "graph")
+    precision: str = choice("", "float32", "tf32", "bf16", "auto")
     num_threads: int = limit(low=0)
     on_nan: str = choice("stop", "rollback")
 
@@ -102,4 +103,6 @@ def _apply_root_overrides(config: Config) -> Config:
         if getattr(config, key) != ""
     }
     task = dataclasses.replace(config.task, env=env)
-    return dataclasses.replace(config, task=task, train=dataclasses.replace(train, **given))
+    model = dataclasses.replace(config.algo.model, precision=config.precision or config.algo.model.precision)
+    algo = dataclasses.replace(config.algo, model=model)
+    return dataclasses.replace(config, task=task, algo=algo, train=dataclasses.replace(train, **given))

@@ -22,6 +22,7 @@ class ModelConfig:
     share_param: bool = field()
     multi_discrete: str = choice("separate", "harl")
     normalize_input: bool = field()
+    precision: str = choice("float32", "tf32", "bf16", "auto")
     recurrent: str = choice("none", "naive", "chunked")
     recurrent_n: int = between(1, 8)  # layers
     data_chunk_length: int = limit(low=1)  # steps of a training sequence, if chunked

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from happo_gpu.config.algo import ModelConfig
 
@@ -28,8 +29,17 @@ def linear(num_in: int, num_out: int, gain: float, method: str) -> nn.Linear:
     return layer
 
 
+class Bfloat16(nn.Sequential):
+    """Layers whose matrix products are in bfloat16; their weights, inputs, outputs and gradients stay float32."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        device = next(self.parameters()).device.type  # while it is traced, the input's is another
+        with torch.autocast(device, torch.bfloat16):
+            return super().forward(values).float()
+
+
 def mlp(num_in: int, cfg: ModelConfig) -> nn.Sequential:
-    """[LayerNorm] -> (Linear -> activation [-> LayerNorm]) per hidden size; no head.
+    """[LayerNorm] -> (Linear -> activation [-> LayerNorm]) per hidden size; no head, which is small and wants every digit.
 
     HARL has both norms on; the order (norm after the activation) is its own. Weights take the
     activation's gain (sqrt 2 for ReLU).
@@ -41,4 +51,4 @@ def mlp(num_in: int, cfg: ModelConfig) -> nn.Sequential:
         if cfg.use_layer_norm:
             layers.append(nn.LayerNorm(size))
         num_in = size
-    return nn.Sequential(*layers)
+    return (Bfloat16 if cfg.precision == "bf16" else nn.Sequential)(*layers)

@@ -34,9 +34,10 @@ def test_networks_are_counted_to_the_weight():
         assert build.predict_memory(cfg, CPU).networks / 16 == pytest.approx(weights, rel=0.05)  # not biases of a GRU, deviations, norms
 
 
-def test_twice_the_environments_need_twice_the_memory_and_wider_layers_more():
+def test_twice_the_environments_need_twice_the_rollout_and_wider_layers_more():
     small, twice, wide = need("num_envs=4096"), need("num_envs=8192"), need("num_envs=4096", "algo.model.hidden_sizes=[128,128]")
-    assert twice.rollout == 2 * small.rollout and 1.9 < twice.update / small.update < 2.1
+    assert twice.rollout == 2 * small.rollout
+    assert small.update < twice.update < 1.5 * small.update  # layers are worked off in pieces of the same size
     assert wide.update > 1.5 * small.update and wide.simulator == small.simulator
 
 
