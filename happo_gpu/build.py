@@ -92,8 +92,7 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
         task = Go1PushUpper(sim, cfg.task, task, _frozen_policy(cfg.task, task, device), num_envs, device)
     if mode in ("compile", "graph") and isinstance(sim, PlanarSim):
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep")]
-        if isinstance(task, Go1Push):
-            hot.append((task, "after_physics", "post_physics_step"))
+        hot.append((task, "after_physics", "post_physics_step"))
         accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg), capture=mode == "graph")
     return task
 
