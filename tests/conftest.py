@@ -1,7 +1,10 @@
 """Shared builders: a composed config and a small task, as users get them."""
 from __future__ import annotations
 
+import copy
+import functools
 from types import SimpleNamespace
+from typing import Tuple
 
 import pytest
 import torch
@@ -26,6 +29,11 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 def compose_raw(*overrides: str) -> dict:
+    return copy.deepcopy(_composed(overrides))
+
+
+@functools.lru_cache(maxsize=None)  # Hydra takes a fifth of a second, and many tests start from the same config
+def _composed(overrides: Tuple[str, ...]) -> dict:
     with initialize_config_dir(str(CFG_DIR), version_base="1.2"):
         return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
 
