@@ -46,6 +46,14 @@ class PushRewardConfig:
 
 
 @dataclass(frozen=True)
+class CurriculumConfig:
+    """Easier episodes first, in training."""
+
+    step: float = between(0.001, 1.0)
+    easiest: Dict[str, Tuple[float, ...]] = field()  # goalDistance or a key of task.randomize: [low, high] at difficulty 0
+
+
+@dataclass(frozen=True)
 class RobotConfig:
     mass: float = positive()  # kg
     inertia: float = positive()  # kg m^2
@@ -91,6 +99,7 @@ class PushConfig:
     goal: str = choice("random", "sequence")
     env: PushEnvConfig = field()
     reward: PushRewardConfig = field()
+    curriculum: CurriculumConfig = field()
     robot: RobotConfig = field()
     otherRobots: Dict[str, OtherRobotConfig] = field()  # agent: the robot that it is instead
     object: ObjectConfig = field()
@@ -113,7 +122,13 @@ class PushConfig:
             _check_sides(self.arena.sides, env.goalDistance[0])
         _check_agents("task.env.blind", env.blind, self.numAgents)
         _check_agents("task.otherRobots", self.otherRobots, self.numAgents)
-        _check_factors(self.randomize)
+        _check_pairs("task.randomize", self.randomize, "factors")
+        _check_pairs("task.curriculum.easiest", self.curriculum.easiest, "numbers")
+        drawn = [*self.randomize] + ["goalDistance"] * (self.goal == "random")
+        for name in self.curriculum.easiest:
+            if name not in drawn:
+                raise ConfigError(f"task.curriculum.easiest.{name}: no reset draws it; name one of: {', '.join(drawn) or 'none'}; "
+                                  f"+task.randomize.{name}=[low,high] adds a parameter")
 
 
 @dataclass(frozen=True)
@@ -158,10 +173,10 @@ def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:
             raise ConfigError(f"{path}.{name}: the task has no such agent; write one of: {', '.join(agents)}")
 
 
-def _check_factors(randomize: Dict[str, Tuple[float, ...]]) -> None:
-    for key, (low, *high) in randomize.items():
+def _check_pairs(path: str, pairs: Dict[str, Tuple[float, ...]], what: str) -> None:
+    for key, (low, *high) in pairs.items():
         if len(high) != 1 or not 0.0 < low <= high[0]:
-            raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
+            raise ConfigError(f"{path}.{key}={[low] + high}: write two {what}, 0 < low <= high")
 
 
 @dataclass(frozen=True)
@@ -269,7 +284,7 @@ class WalkConfig:
     randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
 
     def check(self) -> None:
-        _check_factors(self.randomize)
+        _check_pairs("task.randomize", self.randomize, "factors")
 
 
 @dataclass(frozen=True)
