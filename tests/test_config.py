@@ -216,8 +216,8 @@ def test_equal_random_factors_and_none_at_all_are_allowed(raw):
 
 @pytest.mark.parametrize("easiest, message", [
     ({"goalDistance": [1.3, 1.1]}, "task.curriculum.easiest.goalDistance=[1.3, 1.1]: write two numbers, 0 < low <= high"),
-    ({"object_mass": [0.5, 0.6]}, "task.curriculum.easiest.object_mass: no reset draws it; name one of: object_friction, goalDistance; "
-                                  "+task.randomize.object_mass=[low,high] adds a parameter"),
+    ({"object_mass": [0.5, 0.6]}, "task.curriculum.easiest.object_mass: no reset draws it; drawn are: object_friction, goalDistance, "
+                                  "what +task.randomize.<parameter>=[low,high] adds"),
 ])
 def test_a_curriculum_is_of_ordered_pairs_of_what_resets_draw(raw, easiest, message):
     raw["task"]["curriculum"]["easiest"] = easiest
@@ -227,7 +227,7 @@ def test_a_curriculum_is_of_ordered_pairs_of_what_resets_draw(raw, easiest, mess
 def test_planned_ways_have_no_curriculum_of_goals(raw):
     raw["task"].update(goal="sequence", randomize={})
     raw["task"]["curriculum"]["easiest"] = {"goalDistance": [1.1, 1.3]}
-    assert "goalDistance: no reset draws it; name one of: none;" in refusal(raw)
+    assert "goalDistance: no reset draws it; drawn are: what" in refusal(raw)
 
 
 def test_an_agent_can_be_blind_to_known_inputs_only_and_must_exist(raw):

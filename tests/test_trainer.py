@@ -49,11 +49,12 @@ def test_evaluation_does_not_change_the_run(tmp_path):
     assert equal(weights(quiet), weights(watched))
 
 
-# Half of the first steps succeed.
-CURRICULUM = ["+task.curriculum.easiest.goalDistance=[1.0,1.1]", "task.env.successDistance=1.05"]
+# Of the first episodes half succeed at once.
+CURRICULUM = ["+task.curriculum.easiest.goalDistance=[1.0,1.1]", "task.env.successDistance=1.05", "task.noise.position=0.05",
+              "task.noise.angle=0.1"]
 
 
-@pytest.mark.parametrize("overrides", [[], CURRICULUM], ids=["plain", "curriculum"])
+@pytest.mark.parametrize("overrides", [[], CURRICULUM], ids=["plain", "curriculum and noise"])
 def test_killed_and_resumed_equals_never_stopped(tmp_path, overrides):
     whole = make(tmp_path, *overrides, name="whole")
     whole.run()

@@ -54,6 +54,14 @@ class CurriculumConfig:
 
 
 @dataclass(frozen=True)
+class PushNoiseConfig:
+    """Largest error of what a robot sees."""
+
+    position: float = non_negative()  # m
+    angle: float = non_negative()  # rad
+
+
+@dataclass(frozen=True)
 class RobotConfig:
     mass: float = positive()  # kg
     inertia: float = positive()  # kg m^2
@@ -100,6 +108,7 @@ class PushConfig:
     env: PushEnvConfig = field()
     reward: PushRewardConfig = field()
     curriculum: CurriculumConfig = field()
+    noise: PushNoiseConfig = field()
     robot: RobotConfig = field()
     otherRobots: Dict[str, OtherRobotConfig] = field()  # agent: the robot that it is instead
     object: ObjectConfig = field()
@@ -127,8 +136,8 @@ class PushConfig:
         drawn = [*self.randomize] + ["goalDistance"] * (self.goal == "random")
         for name in self.curriculum.easiest:
             if name not in drawn:
-                raise ConfigError(f"task.curriculum.easiest.{name}: no reset draws it; name one of: {', '.join(drawn) or 'none'}; "
-                                  f"+task.randomize.{name}=[low,high] adds a parameter")
+                raise ConfigError(f"task.curriculum.easiest.{name}: no reset draws it; drawn are: "
+                                  f"{', '.join(drawn + ['what +task.randomize.<parameter>=[low,high] adds'])}")
 
 
 @dataclass(frozen=True)

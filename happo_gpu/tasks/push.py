@@ -16,6 +16,7 @@ from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
 from happo_gpu.tasks import curriculum, push_script
+from happo_gpu.tasks.noise import blurred
 from happo_gpu.tasks.push_map import draw_maps
 from happo_gpu.tasks.push_reward import (
     approach_reward,
@@ -189,22 +190,28 @@ class Go1Push(VecTask):
         return self.observations_towards(self.goal)
 
     def observations_towards(self, goal: Tensor) -> Tensor:
-        """What all would see if the goal were at (N, 2): as :func:`columns_of` says, agent by agent, less what one is blind to."""
+        """What all would see if the goal were at (N, 2): as :func:`columns_of` says, agent by agent, less what one is blind to.
+
+        Each call draws errors anew."""
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
+        noise = self.cfg.noise
         x, y, yaw = agents.unbind(-1)  # (N, A)
         cos, sin = yaw.cos(), yaw.sin()
 
         def relative(px: Tensor, py: Tensor) -> List[Tensor]:
-            return list(rotate_back(px - x, py - y, cos, sin))
+            return [blurred(value, noise.position) for value in rotate_back(px - x, py - y, cos, sin)]
+
+        def turned(other: Tensor, symmetry: int) -> List[Tensor]:
+            return self._angle(blurred(other - yaw, noise.angle), symmetry)
 
         symmetry = self.cfg.object.symmetry
         columns = relative(goal[:, 0:1], goal[:, 1:2])
         if self.cfg.env.successYaw:
-            columns += self._angle(self.goal_yaw.unsqueeze(-1) - yaw, symmetry)
-        columns += relative(box[:, 0:1], box[:, 1:2]) + self._angle(box[:, 2:3] - yaw, symmetry)
+            columns += turned(self.goal_yaw.unsqueeze(-1), symmetry)
+        columns += relative(box[:, 0:1], box[:, 1:2]) + turned(box[:, 2:3], symmetry)
         for k in range(1, self.num_agents):
             other = agents.roll(k, 1)  # row a holds agent a - k
-            columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
+            columns += relative(other[..., 0], other[..., 1]) + turned(other[..., 2], 1)
         everything = torch.stack(columns, -1).flatten(1)  # (N, A * columns)
         return everything.index_select(1, self._seen) if self.cfg.env.blind else everything  # (N, O)
 
