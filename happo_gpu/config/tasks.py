@@ -43,6 +43,7 @@ class PushRewardConfig:
     obstacle: float = field()
     ocb: float = field()
     shapingScale: float = positive()  # multiplies the dense terms
+    contactWeighted: bool = field()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from happo_gpu.tasks.noise import blurred
 from happo_gpu.tasks.push_map import draw_maps
 from happo_gpu.tasks.push_reward import (
     approach_reward,
+    contact_weight,
     distance_reward,
     distance_to_object,
     distance_with_turn,
@@ -154,6 +155,7 @@ class Go1Push(VecTask):
 
         box_vel = self.sim.object_vel[:, 0]
         speed_sq = box_vel[:, 0] * box_vel[:, 0] + box_vel[:, 1] * box_vel[:, 1]
+        moves = (speed_sq > PUSH_SPEED * PUSH_SPEED).unsqueeze(-1)
         scale, shaping = cfg.reward, cfg.reward.shapingScale
         terms = {
             "reach": scale.reach * success.unsqueeze(-1),
@@ -161,7 +163,7 @@ class Go1Push(VecTask):
             "distance": shaping * scale.distance * distance_reward(self.previous_distance, distance).unsqueeze(-1),
             "approach": shaping * scale.approach * approach_reward(to_box),
             "collision": shaping * scale.collision * proximity(between),
-            "push": shaping * scale.push * (speed_sq > PUSH_SPEED * PUSH_SPEED).unsqueeze(-1),
+            "push": shaping * scale.push * (moves * contact_weight(to_box) if scale.contactWeighted else moves),
             "ocb": shaping * scale.ocb * occlusion_reward(
                 offset_x, offset_y, box[:, 2:3], ahead_x.unsqueeze(-1), ahead_y.unsqueeze(-1), self._polygon
             ),
