@@ -297,8 +297,8 @@ class Go1Push(VecTask):
     def reset_where(self, mask: Tensor) -> None:
         cfg, n = self.cfg, self.num_envs
         if self._easiest:
-            harder = curriculum.after_episode(self.difficulty, self.success, cfg.curriculum.step)
-            self.difficulty.copy_(torch.where(mask, harder, self.difficulty))
+            next_one = curriculum.after_episode(self.difficulty, self.success, cfg.curriculum.step)
+            self.difficulty.copy_(torch.where(mask, next_one, self.difficulty))
         object_pose = torch.zeros(n, 1, 3, device=self.device)
         object_pose[:, 0, 2] = 2.0 * math.pi * torch.rand(n, device=self.device)
         agent_pose = self._spawn_robots()
