@@ -21,9 +21,9 @@ from training import ROOT
 LEVELS = (0.90, 0.95, 0.98)
 
 
-def run(num_envs: int, seed: int, extra: list, algo: str = "HAPPO") -> dict:
+def run(num_envs: int, seed: int, extra: list) -> dict:
     """One training run of the main command; its figures."""
-    return {"num_envs": num_envs, **train(["task=Go1Push", f"algo={algo}", f"num_envs={num_envs}", "eval_every=5", *extra], seed)}
+    return {"num_envs": num_envs, **train(["task=Go1Push", "algo=HAPPO", f"num_envs={num_envs}", "eval_every=5", *extra], seed)}
 
 
 def train(overrides: list, seed: int) -> dict:

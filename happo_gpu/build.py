@@ -74,8 +74,8 @@ def seed_everything(seed: int, deterministic: bool) -> int:
     return seed
 
 
-def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
-    """The task on its simulator, accelerated as ``mode`` says."""
+def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str, training: bool = False):
+    """The task on its simulator, accelerated as ``mode`` says; with its curriculum, if it has one, for ``training`` only."""
     if cfg.task.name == "IsaacGymEnvs":
         return isaacgymenvs.shared(cfg.task, device, cfg.seed)
     whole = {**SMALL_TASKS, **OUTSIDE_TASKS}.get(cfg.task.name)
@@ -87,7 +87,7 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
         raise ConfigError(f"task.randomize.{unknown[0]} is no parameter of sim={cfg.sim.name}; known: {', '.join(sorted(sim.params))}")
     if isinstance(cfg.task, WalkConfig):
         return Go1Walk(sim, cfg.task, num_envs, device)
-    task = Go1Push(sim, cfg.task, num_envs, device)
+    task = Go1Push(sim, cfg.task, num_envs, device, training)
     if isinstance(cfg.task, UpperConfig):
         task = Go1PushUpper(sim, cfg.task, task, _frozen_policy(cfg.task, task, device), num_envs, device)
     if mode in ("compile", "graph") and isinstance(sim, PlanarSim):
@@ -166,7 +166,7 @@ def build_trainer(
 ) -> Trainer:
     """Everything that a training run needs, on ``device``; ``state`` is a checkpoint to continue."""
     mode = accelerate.choose(cfg.accelerate, device, total_env_steps(cfg))
-    task = build_task(cfg, cfg.task.env.numEnvs, device, mode)
+    task = build_task(cfg, cfg.task.env.numEnvs, device, mode, training=True)
     eval_task = build_task(cfg, cfg.train.eval_envs, device, mode)
     learner = build_learner(cfg, task, device, seed)
     rollout = _rollout_like(task, cfg)

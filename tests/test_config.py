@@ -214,6 +214,22 @@ def test_equal_random_factors_and_none_at_all_are_allowed(raw):
     assert parse(raw).task.randomize == {}
 
 
+@pytest.mark.parametrize("easiest, message", [
+    ({"goalDistance": [1.3, 1.1]}, "task.curriculum.easiest.goalDistance=[1.3, 1.1]: write two numbers, 0 < low <= high"),
+    ({"object_mass": [0.5, 0.6]}, "task.curriculum.easiest.object_mass: no reset draws it; drawn are: object_friction, goalDistance, "
+                                  "what +task.randomize.<parameter>=[low,high] adds"),
+])
+def test_a_curriculum_is_of_ordered_pairs_of_what_resets_draw(raw, easiest, message):
+    raw["task"]["curriculum"]["easiest"] = easiest
+    assert refusal(raw) == message
+
+
+def test_planned_ways_have_no_curriculum_of_goals(raw):
+    raw["task"].update(goal="sequence", randomize={})
+    raw["task"]["curriculum"]["easiest"] = {"goalDistance": [1.1, 1.3]}
+    assert "goalDistance: no reset draws it; drawn are: what" in refusal(raw)
+
+
 def test_an_agent_can_be_blind_to_known_inputs_only_and_must_exist(raw):
     raw["task"]["env"]["blind"] = {"agent_1": ["gaol"]}
     assert refusal(raw) == "task.env.blind.agent_1='gaol' is not known; write one of: goal, box_yaw, partner"

@@ -49,10 +49,16 @@ def test_evaluation_does_not_change_the_run(tmp_path):
     assert equal(weights(quiet), weights(watched))
 
 
-def test_killed_and_resumed_equals_never_stopped(tmp_path):
-    whole = make(tmp_path, name="whole")
+# Of the first episodes half succeed at once.
+CURRICULUM = ["+task.curriculum.easiest.goalDistance=[1.0,1.1]", "task.env.successDistance=1.05", "task.noise.position=0.05",
+              "task.noise.angle=0.1"]
+
+
+@pytest.mark.parametrize("overrides", [[], CURRICULUM], ids=["plain", "curriculum and noise"])
+def test_killed_and_resumed_equals_never_stopped(tmp_path, overrides):
+    whole = make(tmp_path, *overrides, name="whole")
     whole.run()
-    first = make(tmp_path, name="cut")
+    first = make(tmp_path, *overrides, name="cut")
     for _ in range(3):
         first._after_iteration(first.iterate())
     first._save_last()
@@ -60,12 +66,13 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path):
         first._after_iteration(first.iterate())
     torch.manual_seed(999)
     _, state = checkpoint.newest_good(tmp_path / "cut", CPU)
-    second = make(tmp_path, state=state, name="cut")
+    second = make(tmp_path, *overrides, state=state, name="cut")
     assert second.epoch == 3
     second.run()
     assert equal(weights(whole), weights(second))
     for name, value in whole.task.state_dict()["sim"].items():
         assert torch.equal(value, second.task.state_dict()["sim"][name]), name
+    assert torch.equal(whole.task.difficulty, second.task.difficulty) and bool(whole.task.difficulty.any()) == bool(overrides)
     epochs = [json.loads(line)["epoch"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2, 3, 4, 5, 6]
 

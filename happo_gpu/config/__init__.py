@@ -12,8 +12,8 @@ from typing import Any, Mapping, Union
 
 from happo_gpu.config.algo import AlgoConfig, TrainConfig
 from happo_gpu.config.schema import ConfigError, choice, limit, one_of, typed
-from happo_gpu.config.sims import SIM_CONFIGS, SimConfig
-from happo_gpu.config.tasks import TASK_CONFIGS, TaskConfig
+from happo_gpu.config.sims import SIM_CONFIGS, PlanarConfig, SimConfig
+from happo_gpu.config.tasks import TASK_CONFIGS, PushConfig, TaskConfig
 
 MaybeInt = Union[int, str]  # '' means: the default of the task or train file
 
@@ -64,9 +64,20 @@ def parse(raw: Mapping[str, Any]) -> Config:
     if config.agent and config.checkpoint:
         raise ConfigError(f"agent={config.agent} and checkpoint= both say who acts; write one of them")
     _check_algo(config)
+    if isinstance(config.task, PushConfig) and isinstance(config.sim, PlanarConfig):
+        _check_latency(config.task, config.sim)
     if config.capture_video and not config.train.eval_every:
         raise ConfigError("capture_video=True films evaluations, and eval_every=0 asks for none; write eval_every=50")
     return config
+
+
+def _check_latency(task: PushConfig, sim: PlanarConfig) -> None:
+    period, nominal = sim.dt * sim.substeps, max(sim.latency, sim.wheels.latency)
+    for path, pairs in (("task.randomize", task.randomize), ("task.curriculum.easiest", task.curriculum.easiest)):
+        highest = nominal * max(pairs.get("latency", (0.0,)))
+        if highest > period + 1e-9:
+            raise ConfigError(f"{path}.latency={list(pairs['latency'])}: {highest:g} s is more than a control period, {period:g} s, by "
+                              f"which sim=planar can delay a command at most; write factors up to {period / nominal:g}")
 
 
 def _check_algo(config: Config) -> None:

@@ -43,6 +43,23 @@ class PushRewardConfig:
     obstacle: float = field()
     ocb: float = field()
     shapingScale: float = positive()  # multiplies the dense terms
+    contactWeighted: bool = field()
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """Easier episodes first, in training."""
+
+    step: float = between(0.001, 1.0)
+    easiest: Dict[str, Tuple[float, ...]] = field()  # goalDistance or a key of task.randomize: [low, high] at difficulty 0
+
+
+@dataclass(frozen=True)
+class PushNoiseConfig:
+    """Largest error of what a robot sees."""
+
+    position: float = non_negative()  # m
+    angle: float = non_negative()  # rad
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,8 @@ class PushConfig:
     goal: str = choice("random", "sequence")
     env: PushEnvConfig = field()
     reward: PushRewardConfig = field()
+    curriculum: CurriculumConfig = field()
+    noise: PushNoiseConfig = field()
     robot: RobotConfig = field()
     otherRobots: Dict[str, OtherRobotConfig] = field()  # agent: the robot that it is instead
     object: ObjectConfig = field()
@@ -113,7 +132,13 @@ class PushConfig:
             _check_sides(self.arena.sides, env.goalDistance[0])
         _check_agents("task.env.blind", env.blind, self.numAgents)
         _check_agents("task.otherRobots", self.otherRobots, self.numAgents)
-        _check_factors(self.randomize)
+        _check_pairs("task.randomize", self.randomize, "factors")
+        _check_pairs("task.curriculum.easiest", self.curriculum.easiest, "numbers")
+        drawn = [*self.randomize] + ["goalDistance"] * (self.goal == "random")
+        for name in self.curriculum.easiest:
+            if name not in drawn:
+                raise ConfigError(f"task.curriculum.easiest.{name}: no reset draws it; drawn are: "
+                                  f"{', '.join(drawn + ['what +task.randomize.<parameter>=[low,high] adds'])}")
 
 
 @dataclass(frozen=True)
@@ -158,10 +183,10 @@ def _check_agents(path: str, named: Iterable[str], num_agents: int) -> None:
             raise ConfigError(f"{path}.{name}: the task has no such agent; write one of: {', '.join(agents)}")
 
 
-def _check_factors(randomize: Dict[str, Tuple[float, ...]]) -> None:
-    for key, (low, *high) in randomize.items():
+def _check_pairs(path: str, pairs: Dict[str, Tuple[float, ...]], what: str) -> None:
+    for key, (low, *high) in pairs.items():
         if len(high) != 1 or not 0.0 < low <= high[0]:
-            raise ConfigError(f"task.randomize.{key}={[low] + high}: write two factors, 0 < low <= high")
+            raise ConfigError(f"{path}.{key}={[low] + high}: write two {what}, 0 < low <= high")
 
 
 @dataclass(frozen=True)
@@ -269,7 +294,7 @@ class WalkConfig:
     randomize: Dict[str, Tuple[float, ...]] = field()  # parameter: factors [low, high]
 
     def check(self) -> None:
-        _check_factors(self.randomize)
+        _check_pairs("task.randomize", self.randomize, "factors")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -100,8 +100,8 @@ class Randomized:
     params: Dict[str, Tensor]
     nominal: Dict[str, Tensor]
 
-    def randomize(self, mask: Tensor, ranges: Dict[str, Sequence[float]]) -> None:
-        """Redraws parameters where mask (N,) is true: nominal times U[low, high], one draw a world."""
+    def randomize(self, mask: Tensor, ranges: Dict[str, Sequence[Union[float, Tensor]]]) -> None:
+        """Redraws parameters where mask (N,) is true: nominal times U[low, high], one draw a world; low and high may be (N,)."""
         for name, (low, high) in ranges.items():
             param = self.params[name]
             factor = low + (high - low) * torch.rand(param.shape[-1], device=param.device)  # (N,)

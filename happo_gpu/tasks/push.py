@@ -6,7 +6,7 @@ robot or box named. Shapes: N environments, A agents.
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Tuple
+from typing import Dict, List, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -15,10 +15,12 @@ from happo_gpu.config import ConfigError
 from happo_gpu.config.tasks import PushConfig
 from happo_gpu.geometry import rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
-from happo_gpu.tasks import push_script
+from happo_gpu.tasks import curriculum, push_script
+from happo_gpu.tasks.noise import blurred
 from happo_gpu.tasks.push_map import draw_maps
 from happo_gpu.tasks.push_reward import (
     approach_reward,
+    contact_weight,
     distance_reward,
     distance_to_object,
     distance_with_turn,
@@ -81,9 +83,9 @@ def columns_seen(cfg: PushConfig, agent: int) -> List[int]:
 class Go1Push(VecTask):
     """A robots, one box, one goal; success is the box's centre within successDistance of the goal and, where successYaw
     is not zero, its heading within that of the goal's. With goal=sequence the goal is the next of several way-points, and
-    success is the last one reached."""
+    success is the last one reached. Only a task for ``training`` has a curriculum: all others play at the usual ranges."""
 
-    def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device) -> None:
+    def __init__(self, sim: Sim, cfg: PushConfig, num_envs: int, device: torch.device, training: bool = False) -> None:
         env, num_agents, scene = cfg.env, cfg.numAgents, scene_of(cfg)
         driven = [DRIVEN[robot.drive] for robot in scene.robots]
         seen = [columns_seen(cfg, i) for i in range(num_agents)]
@@ -114,6 +116,8 @@ class Go1Push(VecTask):
         self.previous_distance = torch.zeros(num_envs, device=device)  # m, box to goal, one control step ago; see _left
         self.success = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self.exception = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._easiest = cfg.curriculum.easiest if training else {}
+        self.difficulty = torch.zeros(num_envs, device=device)  # 0 to 1, of each environment's episode; see curriculum
         self._maps = draw_maps(cfg.arena, env.goalDistance[0], self._ring() + self._reach, device) if cfg.goal == "sequence" else None
         self.way = torch.zeros(num_envs, cfg.arena.wayPoints if self._maps else 0, 2, device=device)  # (N, W, 2) m
         self.leg = torch.zeros(num_envs, dtype=torch.int64, device=device)  # which way-point is the goal
@@ -151,6 +155,7 @@ class Go1Push(VecTask):
 
         box_vel = self.sim.object_vel[:, 0]
         speed_sq = box_vel[:, 0] * box_vel[:, 0] + box_vel[:, 1] * box_vel[:, 1]
+        moves = (speed_sq > PUSH_SPEED * PUSH_SPEED).unsqueeze(-1)
         scale, shaping = cfg.reward, cfg.reward.shapingScale
         terms = {
             "reach": scale.reach * success.unsqueeze(-1),
@@ -158,7 +163,7 @@ class Go1Push(VecTask):
             "distance": shaping * scale.distance * distance_reward(self.previous_distance, distance).unsqueeze(-1),
             "approach": shaping * scale.approach * approach_reward(to_box),
             "collision": shaping * scale.collision * proximity(between),
-            "push": shaping * scale.push * (speed_sq > PUSH_SPEED * PUSH_SPEED).unsqueeze(-1),
+            "push": shaping * scale.push * (moves * contact_weight(to_box) if scale.contactWeighted else moves),
             "ocb": shaping * scale.ocb * occlusion_reward(
                 offset_x, offset_y, box[:, 2:3], ahead_x.unsqueeze(-1), ahead_y.unsqueeze(-1), self._polygon
             ),
@@ -187,22 +192,28 @@ class Go1Push(VecTask):
         return self.observations_towards(self.goal)
 
     def observations_towards(self, goal: Tensor) -> Tensor:
-        """What all would see if the goal were at (N, 2): as :func:`columns_of` says, agent by agent, less what one is blind to."""
+        """What all would see if the goal were at (N, 2): as :func:`columns_of` says, agent by agent, less what one is blind to.
+
+        Each call draws errors anew."""
         agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
+        noise = self.cfg.noise
         x, y, yaw = agents.unbind(-1)  # (N, A)
         cos, sin = yaw.cos(), yaw.sin()
 
         def relative(px: Tensor, py: Tensor) -> List[Tensor]:
-            return list(rotate_back(px - x, py - y, cos, sin))
+            return [blurred(value, noise.position) for value in rotate_back(px - x, py - y, cos, sin)]
+
+        def turned(other: Tensor, symmetry: int) -> List[Tensor]:
+            return self._angle(blurred(other - yaw, noise.angle), symmetry)
 
         symmetry = self.cfg.object.symmetry
         columns = relative(goal[:, 0:1], goal[:, 1:2])
         if self.cfg.env.successYaw:
-            columns += self._angle(self.goal_yaw.unsqueeze(-1) - yaw, symmetry)
-        columns += relative(box[:, 0:1], box[:, 1:2]) + self._angle(box[:, 2:3] - yaw, symmetry)
+            columns += turned(self.goal_yaw.unsqueeze(-1), symmetry)
+        columns += relative(box[:, 0:1], box[:, 1:2]) + turned(box[:, 2:3], symmetry)
         for k in range(1, self.num_agents):
             other = agents.roll(k, 1)  # row a holds agent a - k
-            columns += relative(other[..., 0], other[..., 1]) + self._angle(other[..., 2] - yaw, 1)
+            columns += relative(other[..., 0], other[..., 1]) + turned(other[..., 2], 1)
         everything = torch.stack(columns, -1).flatten(1)  # (N, A * columns)
         return everything.index_select(1, self._seen) if self.cfg.env.blind else everything  # (N, O)
 
@@ -267,6 +278,8 @@ class Go1Push(VecTask):
             "pushing": self.dt * self.episode_sums["pushing"],
             "pushing_together": self.dt * self.episode_sums["pushing_together"],
         }
+        if self._easiest:
+            metrics["difficulty"] = self.difficulty
         if self.scene.obstacles:
             metrics["obstacle"] = self.episode_sums["obstacle"] / length
         metrics.update({name: value for name, value in self.episode_sums.items() if name.startswith("reward_")})
@@ -283,6 +296,9 @@ class Go1Push(VecTask):
 
     def reset_where(self, mask: Tensor) -> None:
         cfg, n = self.cfg, self.num_envs
+        if self._easiest:
+            next_one = curriculum.after_episode(self.difficulty, self.success, cfg.curriculum.step)
+            self.difficulty.copy_(torch.where(mask, next_one, self.difficulty))
         object_pose = torch.zeros(n, 1, 3, device=self.device)
         object_pose[:, 0, 2] = 2.0 * math.pi * torch.rand(n, device=self.device)
         agent_pose = self._spawn_robots()
@@ -290,7 +306,7 @@ class Go1Push(VecTask):
             goal = self._deal_maps(mask)
             distance = torch.linalg.vector_norm(goal, dim=-1)
         else:
-            low, high = cfg.env.goalDistance
+            low, high = self._range("goalDistance", cfg.env.goalDistance)
             distance = low + (high - low) * torch.rand(n, device=self.device)
             angle = 2.0 * math.pi * torch.rand(n, device=self.device)
             goal = torch.stack((distance * angle.cos(), distance * angle.sin()), -1)
@@ -301,7 +317,7 @@ class Go1Push(VecTask):
         self.previous_distance.copy_(torch.where(mask, distance, self.previous_distance))
         self.success.logical_and_(~mask)
         self.exception.logical_and_(~mask)
-        self.sim.randomize(mask, cfg.randomize)
+        self.sim.randomize(mask, {name: self._range(name, factors) for name, factors in cfg.randomize.items()})
         self.sim.reset(mask, agent_pose, object_pose)
 
     def move_goal(self, env: int, goal: Tensor) -> None:
@@ -311,6 +327,11 @@ class Go1Push(VecTask):
         self.previous_distance[env] = self._left(self.goal[:, 0] - x, self.goal[:, 1] - y, yaw)[0][env]
 
     # -- pieces ------------------------------------------------------------------------------
+
+    def _range(self, name: str, usual: Tuple[float, ...]) -> Tuple[Union[float, Tensor], ...]:
+        """Low and high of what a reset draws: as configured, or (N,) by each environment's difficulty."""
+        easiest = self._easiest.get(name)
+        return curriculum.range_at(self.difficulty, easiest, usual) if easiest else usual
 
     def _left(self, goal_x: Tensor, goal_y: Tensor, box_yaw: Tensor) -> Tuple[Tensor, Tensor]:
         """Distance to the goal, m, and whether it is reached, (N,). Where the heading counts, the distance counts it too."""
@@ -388,4 +409,6 @@ class Go1Push(VecTask):
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()
         named.update(goal=self.goal, goal_yaw=self.goal_yaw, previous_distance=self.previous_distance, way=self.way, leg=self.leg)
+        if self._easiest:
+            named["difficulty"] = self.difficulty
         return named

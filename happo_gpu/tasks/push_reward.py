@@ -20,6 +20,11 @@ def approach_reward(to_box: Tensor) -> Tensor:
     return -((to_box + 0.5) ** 2)
 
 
+def contact_weight(to_box: Tensor) -> Tensor:
+    """How far a robot takes part, (N, A), by its distance to the cuboid's centre: 1 up to 0.8 m, 0 from 1.6 m on (het-MAPush)."""
+    return (1.0 - (to_box - 0.8) / 0.8).clamp(0.0, 1.0)
+
+
 def proximity(between: Tensor) -> Tensor:
     """1 / (0.02 + d / 3) of the distances to the other robots, (N, A, A-1), summed: (N, A)."""
     return (1.0 / (0.02 + between / 3.0)).sum(-1)

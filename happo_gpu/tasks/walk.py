@@ -16,6 +16,7 @@ from happo_gpu.geometry import rotate
 from happo_gpu.sim import locomotion
 from happo_gpu.sim.base import LeggedSim, ObjectSpec
 from happo_gpu.sim.locomotion import NUM_JOINTS, Gait, Senses
+from happo_gpu.tasks.noise import blurred
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, Quantity, box
 
@@ -116,9 +117,7 @@ class Go1Walk(VecTask):
         return (self.dt * alive * sum(terms.values()).clamp(min=0.0) + scale.fall * fell).unsqueeze(-1)
 
     def compute_observations(self) -> Tensor:
-        senses = Senses(*(value + width * (2.0 * torch.rand_like(value) - 1.0) if width else value
-                          for value, width in zip(self._senses(), self._noise)))
-        return self._seen(senses)
+        return self._seen(Senses(*(blurred(value, width) for value, width in zip(self._senses(), self._noise))))
 
     def observation_names(self) -> List[List[Quantity]]:
         """As :func:`locomotion.observe` lays them out; joint positions count from standing."""

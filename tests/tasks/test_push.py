@@ -177,6 +177,18 @@ def test_team_reward_is_the_mean_of_the_agents_rewards():
     torch.testing.assert_close(team[:, 0], each.mean(-1))
 
 
+@pytest.mark.parametrize("weighted, shares", [(False, (1.0, 1.0)), (True, (0.75, 0.0))])
+def test_a_moving_cuboid_pays_all_alike_or_each_by_its_distance(weighted, shares):
+    task = make_task("task.env.teamReward=false", f"task.reward.contactWeighted={weighted}", "task.env.controlFrequencyInv=1")
+    task.reset()
+    place(task, 3, [[-1.0, 0.0, 0.0], [0.0, 1.7, 0.0]], goal=(2.5, 0.0))  # 1 - (1.0 - 0.8) / 0.8 of the push, and none
+    task.sim.object_vel[3, 0, 0] = 0.2
+    paid = task.compute_reward(torch.ones(7))
+    task.sim.object_vel[3, 0, 0] = 0.09  # too slow
+    pushes = (paid - task.compute_reward(torch.ones(7)))[3] / (task.cfg.reward.push * task.cfg.reward.shapingScale)
+    assert pushes.tolist() == pytest.approx(shares, abs=1e-3)
+
+
 def test_initial_ages_are_spread_over_the_episode():
     task = make_task("task.env.controlFrequencyInv=10", num_envs=997)
     task.reset(stagger=True)
