@@ -16,8 +16,9 @@ from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.baselines import Untrained
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.algo import AlgoConfig
+from happo_gpu.config.push import UpperConfig
 from happo_gpu.config.schema import typed
-from happo_gpu.config.tasks import UpperConfig, WalkConfig
+from happo_gpu.config.walk import WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim

@@ -8,7 +8,7 @@ import numpy as np
 
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.sims import PlanarConfig
-from happo_gpu.config.tasks import PushConfig
+from happo_gpu.config.push import PushConfig
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec
 from happo_gpu.tasks.push import scene_of
 

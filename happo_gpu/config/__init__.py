@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Union
 
 from happo_gpu.config.algo import AlgoConfig, TrainConfig
+from happo_gpu.config.push import PushConfig
 from happo_gpu.config.schema import ConfigError, choice, limit, one_of, typed
 from happo_gpu.config.sims import SIM_CONFIGS, PlanarConfig, SimConfig
-from happo_gpu.config.tasks import TASK_CONFIGS, PushConfig, TaskConfig
+from happo_gpu.config.tasks import TASK_CONFIGS, TaskConfig
 
 MaybeInt = Union[int, str]  # '' means: the default of the task or train file
 

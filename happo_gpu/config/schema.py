@@ -8,7 +8,7 @@ import math
 import sys
 import typing
 from dataclasses import field
-from typing import Any, Dict, List, Mapping, Sequence, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 
 LARGEST_INT = 2**31 - 1
@@ -93,6 +93,13 @@ def typed(cls: type, raw: Any, path: str) -> Any:
         for f in dataclasses.fields(cls)
     }
     return cls(**values)
+
+
+def check_pairs(path: str, pairs: Dict[str, Tuple[float, ...]], what: str) -> None:
+    """Raises where a range, two positive numbers, is none."""
+    for key, (low, *high) in pairs.items():
+        if len(high) != 1 or not 0.0 < low <= high[0]:
+            raise ConfigError(f"{path}.{key}={[low] + high}: write two {what}, 0 < low <= high")
 
 
 def _by_name(raw: Any, path: str, known: Dict[str, type]) -> type:

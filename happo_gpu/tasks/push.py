@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from happo_gpu.config import ConfigError
-from happo_gpu.config.tasks import PushConfig
+from happo_gpu.config.push import PushConfig
 from happo_gpu.geometry import rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
 from happo_gpu.tasks import curriculum, push_script

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from happo_gpu.config import ConfigError
-from happo_gpu.config.tasks import ArenaConfig
+from happo_gpu.config.push import ArenaConfig
 from happo_gpu.tasks import planner
 
 CANDIDATES = 64  # places drawn for an obstacle, of which the first that is free is taken

@@ -9,7 +9,7 @@ from typing import Callable, Dict, List
 import torch
 from torch import Tensor
 
-from happo_gpu.config.tasks import UpperConfig
+from happo_gpu.config.push import UpperConfig
 from happo_gpu.sim.base import Sim
 from happo_gpu.tasks.push import Go1Push
 from happo_gpu.tasks.vec_task import VecTask

@@ -11,7 +11,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from happo_gpu.config.tasks import WalkConfig
+from happo_gpu.config.walk import WalkConfig
 from happo_gpu.geometry import rotate
 from happo_gpu.sim import locomotion
 from happo_gpu.sim.base import LeggedSim, ObjectSpec
