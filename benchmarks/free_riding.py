@@ -11,6 +11,7 @@ which is the control. Adds a row to benchmarks/results/free_riding.json after ev
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -82,7 +83,9 @@ def measure(overrides: List[str], seed: int, episodes: int) -> Row:
         if done.returncode:
             raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout[-2000:]}")
         (run_dir,) = Path(home).glob("runs/*")
-        cfg = command.saved_config(run_dir, num_envs=episodes, accelerate="compile")
+        cfg = command.saved_config(run_dir, num_envs=episodes)
+        if cfg.accelerate == "auto":
+            cfg = dataclasses.replace(cfg, accelerate="compile")
         torch.set_num_threads(cfg.num_threads or torch.get_num_threads())  # as the run, whose compiled code is at hand
         task, policy = command.task_and_policy(cfg, checkpoint.numbered(run_dir)[0], SEED)
     result = {"whole": evaluate(task, policy, SEED)}
