@@ -21,9 +21,11 @@ from happo_gpu.config.tasks import UpperConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
-from happo_gpu.tasks import isaacgymenvs
+from happo_gpu.tasks import single
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
+from happo_gpu.tasks.isaacgymenvs import make as make_isaacgymenvs
+from happo_gpu.tasks.isaaclab import make as make_isaaclab
 from happo_gpu.tasks.parallel_env import MaMuJoCo, PettingZoo
 from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.push_upper import Act, Go1PushUpper
@@ -36,6 +38,7 @@ from happo_gpu.trainer import Camera, Trainer
 _RANK_STRIDE = 1_000_003  # between the seeds of processes: runs with neighbouring seeds share none
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
 OUTSIDE_TASKS = {"PettingZoo": PettingZoo, "MaMuJoCo": MaMuJoCo}  # bring their own
+SINGLE_TASKS = {"IsaacGymEnvs": make_isaacgymenvs, "IsaacLab": make_isaaclab}  # likewise, one in a process
 
 
 def device_of(cfg: Config) -> torch.device:
@@ -76,8 +79,8 @@ def seed_everything(seed: int, deterministic: bool) -> int:
 
 def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     """The task on its simulator, accelerated as ``mode`` says."""
-    if cfg.task.name == "IsaacGymEnvs":
-        return isaacgymenvs.shared(cfg.task, device, cfg.seed)
+    if cfg.task.name in SINGLE_TASKS:
+        return single.shared(cfg.task, device, lambda: SINGLE_TASKS[cfg.task.name](cfg.task, device, cfg.seed))
     whole = {**SMALL_TASKS, **OUTSIDE_TASKS}.get(cfg.task.name)
     if whole:
         return whole(cfg.task, num_envs, device)
