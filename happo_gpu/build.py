@@ -21,6 +21,7 @@ from happo_gpu.config.tasks import UpperConfig, WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
+from happo_gpu.sim.walking import WalkingSim
 from happo_gpu.tasks import single
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
@@ -114,9 +115,7 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
     kind = _legged_worlds(cfg.sim.name, device)
     if walks:
         return kind(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs, device)
-    from happo_gpu.sim.mujoco import MujocoSim
-
-    return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device, kind)
+    return WalkingSim(scene_of(cfg.task), cfg.sim, num_envs, device, kind)
 
 
 def _legged_worlds(name: str, device: torch.device):

@@ -44,8 +44,8 @@ FENCES: Dict[str, Set[str]] = {
 RUNS_CODE = {"eval", "exec", "compile", "os.system", "os.popen", "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load",
              "hydra.utils.instantiate", "hydra.utils.call", "torch.hub.load"}
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco", "sim.legged",
-                   "sim.legged_warp", "sim.worlds", "guard", "sim.locomotion"}
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco_worlds", "sim.legged",
+                   "sim.legged_warp", "guard", "sim.locomotion"}
 
 
 def modules() -> List[Path]:
