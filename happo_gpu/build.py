@@ -85,6 +85,12 @@ def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str):
     whole = {**SMALL_TASKS, **OUTSIDE_TASKS}.get(cfg.task.name)
     if whole:
         return whole(cfg.task, num_envs, device)
+    if cfg.sim.name == "isaacgym":
+        return single.shared((cfg.task, cfg.sim), device, lambda: _simulated(cfg, cfg.task.env.numEnvs, device, mode))
+    return _simulated(cfg, num_envs, device, mode)
+
+
+def _simulated(cfg: Config, num_envs: int, device: torch.device, mode: str):
     sim = _build_sim(cfg, num_envs, device)
     unknown = sorted(set(cfg.task.randomize) - set(sim.params))
     if unknown:
@@ -110,8 +116,10 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
         return PlanarSim(scene_of(cfg.task), cfg.sim, num_envs, device)
     if not walks and any(robot.drive != "legs" for robot in scene_of(cfg.task).robots):
         raise ConfigError(f"sim={cfg.sim.name} has robots on legs only, and task={cfg.task.name} has others; write sim=planar")
-    if cfg.sim.name == "mujoco_warp" and not walks and scene_of(cfg.task).obstacles:
-        raise ConfigError(f"sim=mujoco_warp has no obstacles yet, and task={cfg.task.name} has some; write sim=mujoco or sim=planar")
+    if cfg.sim.name == "isaacgym" and walks:
+        raise ConfigError(f"sim=isaacgym has the pushing tasks only, and not task={cfg.task.name}; write sim=mujoco")
+    if cfg.sim.name in ("mujoco_warp", "isaacgym") and not walks and scene_of(cfg.task).obstacles:
+        raise ConfigError(f"sim={cfg.sim.name} has no obstacles yet, and task={cfg.task.name} has some; write sim=mujoco or sim=planar")
     kind = _legged_worlds(cfg.sim.name, device)
     if walks:
         return kind(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs, device)
@@ -119,7 +127,15 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
 
 
 def _legged_worlds(name: str, device: torch.device):
-    """The class of worlds that sim=mujoco or sim=mujoco_warp steps."""
+    """The class of worlds that sim=mujoco, sim=mujoco_warp or sim=isaacgym steps."""
+    if name == "isaacgym":
+        if device.type != "cuda":
+            raise ConfigError(f"sim=isaacgym steps on CUDA, not on {device}; write sim=mujoco")
+        try:
+            from happo_gpu.sim.isaacgym import IsaacGymWorlds
+        except ImportError as error:
+            raise ConfigError(f"sim=isaacgym: {error}; only python train.py imports Isaac Gym in time") from error
+        return IsaacGymWorlds
     if name == "mujoco" and device.type != "cpu":
         raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim=mujoco_warp, or sim_device=cpu rl_device=cpu")
     try:

@@ -19,6 +19,8 @@ def before_torch(raw: Mapping[str, Any]) -> None:
     """
     if raw["task"]["name"] == "IsaacGymEnvs":
         _import_isaac_gym("task=IsaacGymEnvs", "isaacgymenvs")
+    elif raw["sim"]["name"] == "isaacgym":
+        _import_isaac_gym("sim=isaacgym")
     elif raw["task"]["name"] == "IsaacLab" and not _running:
         parse(raw)  # a typo should not wait the minute that Isaac Sim takes to start
         _start_isaac_sim(raw["headless"], raw["sim_device"] or f"cuda:{os.environ.get('LOCAL_RANK', 0)}")

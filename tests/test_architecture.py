@@ -45,7 +45,7 @@ RUNS_CODE = {"eval", "exec", "compile", "os.system", "os.popen", "pickle.load", 
              "hydra.utils.instantiate", "hydra.utils.call", "torch.hub.load"}
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
 MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco_worlds", "sim.legged",
-                   "sim.legged_warp", "guard", "sim.locomotion"}
+                   "sim.legged_warp", "sim.isaacgym", "guard", "sim.locomotion"}
 
 
 def modules() -> List[Path]:

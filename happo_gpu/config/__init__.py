@@ -63,6 +63,9 @@ def parse(raw: Mapping[str, Any]) -> Config:
     if config.agent and config.checkpoint:
         raise ConfigError(f"agent={config.agent} and checkpoint= both say who acts; write one of them")
     _check_algo(config)
+    if config.sim.name == "isaacgym" and config.train.eval_every and not config.test:
+        raise ConfigError("sim=isaacgym runs once in a process, and evaluations while training would need another one; write eval_every=0, "
+                          "and test=True afterwards")
     if config.capture_video and not config.train.eval_every:
         raise ConfigError("capture_video=True films evaluations, and eval_every=0 asks for none; write eval_every=50")
     return config
