@@ -70,20 +70,20 @@ class IsaacGymWorlds(LeggedWorlds):
         """The robot and the objects, with their frictions."""
         gym, objects = self._gym, []
         with tempfile.TemporaryDirectory() as folder:
-            robot = self._loaded(folder, go1_urdf.robot())
-            for each in self.objects:
-                objects.append(self._loaded(folder, go1_urdf.pushed(each)))
+            robot = self._loaded(folder, "go1.urdf", go1_urdf.robot())
+            for i, each in enumerate(self.objects):
+                objects.append(self._loaded(folder, f"object_{i}.urdf", go1_urdf.pushed(each)))
                 self._rub(objects[-1], {"object": 2.0 * each.friction - self._floor})
         trunk, feet = 2.0 * contact_friction - self._floor, 2.0 * go1.FOOT_FRICTION[0] - self._floor
         self._rub(robot, {name: feet if name.endswith("_calf") else trunk for name in gym.get_asset_rigid_body_names(robot)})
         return robot, objects
 
-    def _loaded(self, folder: str, urdf: str) -> gymapi.Asset:
-        Path(folder, "asset.urdf").write_text(urdf)
+    def _loaded(self, folder: str, name: str, urdf: str) -> gymapi.Asset:
+        Path(folder, name).write_text(urdf)
         options = gymapi.AssetOptions()
         options.angular_damping = options.linear_damping = 0.0
         options.replace_cylinder_with_capsule = False
-        return self._gym.load_asset(self._sim, folder, "asset.urdf", options)
+        return self._gym.load_asset(self._sim, folder, name, options)
 
     def _rub(self, asset: gymapi.Asset, friction: Dict[str, float]) -> None:
         """Gives all shapes of the bodies named their friction."""
