@@ -33,7 +33,7 @@ from happo_gpu.config.sims import MujocoConfig, PlanarConfig
 from happo_gpu.sim import locomotion
 from happo_gpu.sim.base import ObjectSpec
 from happo_gpu.sim.legged import Go1Worlds
-from happo_gpu.sim.mujoco import MujocoSim
+from happo_gpu.sim.walking import WalkingSim
 
 MASS, INERTIA = 12.74, 0.417  # kg, kg m^2: cfg/task/Go1Push.yaml
 AXES = ("forward", "sideways", "turn")
@@ -275,7 +275,7 @@ def admitted(values: Numbers, present: PlanarConfig) -> PlanarConfig:
 def run_full_body(pushes: Sequence[Push], cfg: MujocoConfig, repeats: int) -> List[List[np.ndarray]]:
     """The box's pose at every control step, (T + 1, 3), per scene and repeat; repeats differ in the phase of their gaits."""
     scene, every = load_scene(FRICTION), [push for push in pushes for _ in range(repeats)]
-    sim = MujocoSim(scene, cfg, len(every), torch.device("cpu"))
+    sim = WalkingSim(scene, cfg, len(every), torch.device("cpu"), Go1Worlds)
     sim.params["object_mass"].copy_(torch.tensor([push.mass for push in every]))
     sim.params["object_friction"].copy_(torch.tensor([push.friction for push in every]))
     start = torch.tensor([[(0.0, 0.0, push.box_yaw)] for push in every])

@@ -36,7 +36,7 @@ from happo_gpu.config.sims import MujocoConfig  # noqa: E402
 from happo_gpu.sim import go1, locomotion  # noqa: E402
 from happo_gpu.sim.base import ObjectSpec  # noqa: E402
 from happo_gpu.sim.legged import Go1Worlds  # noqa: E402
-from happo_gpu.sim.mujoco import senses_of  # noqa: E402
+from happo_gpu.sim.walking import senses_of  # noqa: E402
 
 AXES = ("forward", "sideways", "turn")
 SPEEDS = (-0.5, -0.4, -0.3, -0.2, 0.2, 0.3, 0.4, 0.5)

@@ -22,9 +22,12 @@ from happo_gpu.config.walk import WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
 from happo_gpu.sim.planar import PlanarSim
-from happo_gpu.tasks import isaacgymenvs
+from happo_gpu.sim.walking import WalkingSim
+from happo_gpu.tasks import single
 from happo_gpu.tasks.crew import Crew
 from happo_gpu.tasks.harvest import Harvest
+from happo_gpu.tasks.isaacgymenvs import make as make_isaacgymenvs
+from happo_gpu.tasks.isaaclab import make as make_isaaclab
 from happo_gpu.tasks.parallel_env import MaMuJoCo, PettingZoo
 from happo_gpu.tasks.push import Go1Push, scene_of
 from happo_gpu.tasks.push_upper import Act, Go1PushUpper
@@ -37,6 +40,7 @@ from happo_gpu.trainer import Camera, Trainer
 _RANK_STRIDE = 1_000_003  # between the seeds of processes: runs with neighbouring seeds share none
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
 OUTSIDE_TASKS = {"PettingZoo": PettingZoo, "MaMuJoCo": MaMuJoCo}  # bring their own
+SINGLE_TASKS = {"IsaacGymEnvs": make_isaacgymenvs, "IsaacLab": make_isaaclab}  # likewise, one in a process
 
 
 def device_of(cfg: Config) -> torch.device:
@@ -77,11 +81,17 @@ def seed_everything(seed: int, deterministic: bool) -> int:
 
 def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str, training: bool = False):
     """The task on its simulator, accelerated as ``mode`` says; with its curriculum, if it has one, for ``training`` only."""
-    if cfg.task.name == "IsaacGymEnvs":
-        return isaacgymenvs.shared(cfg.task, device, cfg.seed)
+    if cfg.task.name in SINGLE_TASKS:
+        return single.shared(cfg.task, device, lambda: SINGLE_TASKS[cfg.task.name](cfg.task, device, cfg.seed))
     whole = {**SMALL_TASKS, **OUTSIDE_TASKS}.get(cfg.task.name)
     if whole:
         return whole(cfg.task, num_envs, device)
+    if cfg.sim.name == "isaacgym":
+        return single.shared((cfg.task, cfg.sim), device, lambda: _simulated(cfg, cfg.task.env.numEnvs, device, mode, training))
+    return _simulated(cfg, num_envs, device, mode, training)
+
+
+def _simulated(cfg: Config, num_envs: int, device: torch.device, mode: str, training: bool):
     sim = _build_sim(cfg, num_envs, device)
     unknown = sorted(set(cfg.task.randomize) - set(sim.params))
     if unknown:
@@ -106,18 +116,26 @@ def _build_sim(cfg: Config, num_envs: int, device: torch.device):
         return PlanarSim(scene_of(cfg.task), cfg.sim, num_envs, device)
     if not walks and any(robot.drive != "legs" for robot in scene_of(cfg.task).robots):
         raise ConfigError(f"sim={cfg.sim.name} has robots on legs only, and task={cfg.task.name} has others; write sim=planar")
-    if cfg.sim.name == "mujoco_warp" and not walks and scene_of(cfg.task).obstacles:
-        raise ConfigError(f"sim=mujoco_warp has no obstacles yet, and task={cfg.task.name} has some; write sim=mujoco or sim=planar")
+    if cfg.sim.name == "isaacgym" and walks:
+        raise ConfigError(f"sim=isaacgym has the pushing tasks only, and not task={cfg.task.name}; write sim=mujoco")
+    if cfg.sim.name in ("mujoco_warp", "isaacgym") and not walks and scene_of(cfg.task).obstacles:
+        raise ConfigError(f"sim={cfg.sim.name} has no obstacles yet, and task={cfg.task.name} has some; write sim=mujoco or sim=planar")
     kind = _legged_worlds(cfg.sim.name, device)
     if walks:
         return kind(1, objects_of(cfg.task), cfg.task.load.contactFriction, cfg.sim.legs, num_envs, device)
-    from happo_gpu.sim.mujoco import MujocoSim
-
-    return MujocoSim(scene_of(cfg.task), cfg.sim, num_envs, device, kind)
+    return WalkingSim(scene_of(cfg.task), cfg.sim, num_envs, device, kind)
 
 
 def _legged_worlds(name: str, device: torch.device):
-    """The class of worlds that sim=mujoco or sim=mujoco_warp steps."""
+    """The class of worlds that sim=mujoco, sim=mujoco_warp or sim=isaacgym steps."""
+    if name == "isaacgym":
+        if device.type != "cuda":
+            raise ConfigError(f"sim=isaacgym steps on CUDA, not on {device}; write sim=mujoco")
+        try:
+            from happo_gpu.sim.isaacgym import IsaacGymWorlds
+        except ImportError as error:
+            raise ConfigError(f"sim=isaacgym: {error}; only python train.py imports Isaac Gym in time") from error
+        return IsaacGymWorlds
     if name == "mujoco" and device.type != "cpu":
         raise ConfigError(f"sim=mujoco steps on the CPU, not on {device}; write sim=mujoco_warp, or sim_device=cpu rl_device=cpu")
     try:

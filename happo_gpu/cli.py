@@ -117,14 +117,14 @@ def _run(composed: Any) -> None:
     from happo_gpu import isaac
 
     raw = OmegaConf.to_container(composed, resolve=True)
-    isaac.import_first(raw)
+    isaac.before_torch(raw)
     run_dir = None
     if raw["resume"]:
         run_dir, raw = _resumed(raw)
     elif raw["test"] and raw["checkpoint"] and not raw["agent"]:
         saved = run_of(_from_here(raw["checkpoint"])) / "config.yaml"
         raw = _on_top_of(saved, raw) if saved.is_file() else raw
-    isaac.import_first(raw)
+    isaac.before_torch(raw)
     from happo_gpu import distributed
     from happo_gpu.config import ConfigError, parse
 

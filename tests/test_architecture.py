@@ -39,13 +39,14 @@ LAYERS: List[Tuple[str, Set[str]]] = [
 FENCES: Dict[str, Set[str]] = {
     "torch.distributed": {"distributed"}, "torch.compile": {"accelerate"}, "torch._dynamo": {"accelerate", "compiled"},
     "torch.cuda.graph": {"captured"}, "isaacgym": {"isaac", "sim.isaacgym"},
+    "isaaclab": {"isaac"}, "isaaclab_tasks": {"tasks.isaaclab"},
 }
 # What could run code that somebody else wrote: a file's, a config's or another process's.
 RUNS_CODE = {"eval", "exec", "compile", "os.system", "os.popen", "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load",
              "hydra.utils.instantiate", "hydra.utils.call", "torch.hub.load"}
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
-MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco", "sim.legged",
-                   "sim.legged_warp", "sim.worlds", "guard", "sim.locomotion"}
+MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco_worlds", "sim.legged",
+                   "sim.legged_warp", "sim.isaacgym", "guard", "sim.locomotion"}
 
 
 def modules() -> List[Path]:

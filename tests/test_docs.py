@@ -24,8 +24,8 @@ from happo_gpu.config.schema import flatten
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 KEY = r"[a-z][A-Za-z_]*(?:\.[A-Za-z_]+)*"
-GROUPS = ["task=Go1Push", "task=Go1Walk", "task=Recall", "sim=mujoco", "sim=mujoco_warp", "task=PettingZoo", "task=MaMuJoCo",
-          "task=IsaacGymEnvs"]  # every kind of config class
+GROUPS = ["task=Go1Push", "task=Go1Walk", "task=Recall", "sim=mujoco", "sim=mujoco_warp", "sim=isaacgym", "task=PettingZoo", "task=MaMuJoCo",
+          "task=IsaacGymEnvs", "task=IsaacLab"]  # every kind of config class
 
 
 def commands(page: Path) -> List[List[str]]:

@@ -67,6 +67,9 @@ def parse(raw: Mapping[str, Any]) -> Config:
     _check_algo(config)
     if isinstance(config.task, PushConfig) and isinstance(config.sim, PlanarConfig):
         _check_latency(config.task, config.sim)
+    if config.sim.name == "isaacgym" and config.train.eval_every and not config.test:
+        raise ConfigError("sim=isaacgym runs once in a process, and evaluations while training would need another one; write eval_every=0, "
+                          "and test=True afterwards")
     if config.capture_video and not config.train.eval_every:
         raise ConfigError("capture_video=True films evaluations, and eval_every=0 asks for none; write eval_every=50")
     return config

@@ -101,5 +101,22 @@ class MujocoWarpConfig(MujocoConfig):
     legs: WarpLegsConfig = field()
 
 
-SimConfig = Union[PlanarConfig, MujocoConfig, MujocoWarpConfig]
-SIM_CONFIGS: Dict[str, type] = {"planar": PlanarConfig, "mujoco": MujocoConfig, "mujoco_warp": MujocoWarpConfig}
+@dataclass(frozen=True)
+class IsaacGymLegsConfig(LeggedConfig):
+    """sim.legs of cfg/sim/isaacgym.yaml."""
+
+    velocity_iterations: int = limit(low=0)
+    contact_offset: float = non_negative()  # m
+    contact_pairs: int = limit(low=1)  # room in all
+    spacing: float = positive()  # m
+
+
+@dataclass(frozen=True)
+class IsaacGymConfig(MujocoConfig):
+    """cfg/sim/isaacgym.yaml."""
+
+    legs: IsaacGymLegsConfig = field()
+
+
+SimConfig = Union[PlanarConfig, MujocoConfig, MujocoWarpConfig, IsaacGymConfig]
+SIM_CONFIGS: Dict[str, type] = {"planar": PlanarConfig, "mujoco": MujocoConfig, "mujoco_warp": MujocoWarpConfig, "isaacgym": IsaacGymConfig}

@@ -102,13 +102,35 @@ class IsaacGymEnvsConfig:
         pass
 
 
-WITHOUT_SIM = (SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig)  # or with one of their own
-TaskConfig = Union[PushConfig, WalkConfig, SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig]
+@dataclass(frozen=True)
+class IsaacLabEnvConfig:
+    """task.env of Isaac Lab's tasks; what has no annotation is theirs to say."""
+
+    id: str = field()
+    numEnvs: int = limit(low=1)
+    options: Dict[str, Any] = field()  # of their config class
+    teamReward: bool = field()
+    episodeLength, controlFrequencyInv, staggerEpisodes = 1000, 1, False
+
+
+@dataclass(frozen=True)
+class IsaacLabConfig:
+    """cfg/task/IsaacLab.yaml."""
+
+    name: str = field()
+    env: IsaacLabEnvConfig = field()
+
+    def check(self) -> None:
+        pass
+
+
+WITHOUT_SIM = (SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig, IsaacLabConfig)  # or with one of their own
+TaskConfig = Union[PushConfig, WalkConfig, SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig, IsaacLabConfig]
 TASK_CONFIGS: Dict[str, type] = {
     "Go1Push": PushConfig, "Go1PushPartialObs": PushConfig, "Go1PushCylinder": PushConfig, "Go1PushTee": PushConfig,
     "Go1PushHeavy": PushConfig, "Go1WheeledPush": PushConfig, "Go1PushHeading": PushConfig, "Go1PushLong": PushConfig,
     "Go1PushUpper": UpperConfig,
     "Go1Walk": WalkConfig,
     "Spread": SmallConfig, "Harvest": SmallConfig, "Recall": SmallConfig, "Crew": SmallConfig,
-    "PettingZoo": PettingZooConfig, "MaMuJoCo": MaMuJoCoConfig, "IsaacGymEnvs": IsaacGymEnvsConfig,
+    "PettingZoo": PettingZooConfig, "MaMuJoCo": MaMuJoCoConfig, "IsaacGymEnvs": IsaacGymEnvsConfig, "IsaacLab": IsaacLabConfig,
 }

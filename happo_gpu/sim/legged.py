@@ -10,16 +10,17 @@ import torch
 from mujoco.rollout import Rollout
 from torch import Tensor
 
-from happo_gpu.sim.worlds import LeggedWorlds, upright
+from happo_gpu.sim.mujoco_worlds import MujocoWorlds
+from happo_gpu.sim.worlds import upright
 
 
-class Go1Worlds(LeggedWorlds):
-    """As :class:`happo_gpu.sim.worlds.LeggedWorlds` says, on the CPU, in double precision.
+class Go1Worlds(MujocoWorlds):
+    """As :class:`happo_gpu.sim.mujoco_worlds.MujocoWorlds` says, on the CPU, in double precision.
 
     Every world has a model of its own, so that physical parameters may differ.
     """
 
-    def _open(self, model: mujoco.MjModel) -> None:
+    def _open_model(self, model: mujoco.MjModel) -> None:
         cfg, n, num_state = self.cfg, self.num_envs, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         assert num_state == 1 + model.nq + model.nv  # time, positions, speeds
         self.models = [model] + [copy.copy(model) for _ in range(n - 1)]

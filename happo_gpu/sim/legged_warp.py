@@ -10,20 +10,20 @@ import torch
 import warp
 from torch import Tensor
 
-from happo_gpu.sim.worlds import LeggedWorlds
+from happo_gpu.sim.mujoco_worlds import MujocoWorlds
 
 # Fields of the model that differ from world to world, and those that follow from them.
 _OWN = ("geom_friction", "actuator_gainprm", "actuator_biasprm", "body_mass", "body_inertia",
         "body_subtreemass", "body_invweight0", "dof_invweight0")
 
 
-class Go1WarpWorlds(LeggedWorlds):
-    """As :class:`happo_gpu.sim.worlds.LeggedWorlds` says, in single precision.
+class Go1WarpWorlds(MujocoWorlds):
+    """As :class:`happo_gpu.sim.mujoco_worlds.MujocoWorlds` says, in single precision.
 
     On CUDA a control period is one graph, captured at the first step, and nothing crosses to the host.
     """
 
-    def _open(self, model: mujoco.MjModel) -> None:
+    def _open_model(self, model: mujoco.MjModel) -> None:
         cfg, n = self.cfg, self.num_envs
         warp.config.log_level = warp.LOG_WARNING  # else it lists every kernel that it loads
         warp.init()

@@ -1,10 +1,8 @@
-"""Worlds of Go1s in an engine of the MuJoCo family: all but the stepping, in torch on any device."""
+"""Worlds of Go1s in any engine: all but the stepping, in torch on any device."""
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, Sequence, Tuple
 
-import mujoco
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,41 +10,37 @@ from happo_gpu.config.sims import LeggedConfig
 from happo_gpu.sim import go1
 from happo_gpu.sim.base import LeggedSim, ObjectSpec
 
-_ROBOT_Q, _ROBOT_V = 7 + go1.NUM_JOINTS, 6 + go1.NUM_JOINTS  # coordinates and speeds of a robot
-_OBJECT_Q, _OBJECT_V = 7, 6
+ROBOT_Q, ROBOT_V = 7 + go1.NUM_JOINTS, 6 + go1.NUM_JOINTS  # coordinates and speeds of a robot
+OBJECT_Q, OBJECT_V = 7, 6
 CPU = torch.device("cpu")
 
 
 class LeggedWorlds(LeggedSim):
     """N worlds of A Go1s and M objects; see :class:`happo_gpu.sim.base.LeggedSim` for the contract.
 
-    An engine opens its worlds on a model and hands out its coordinates, speeds and controls as live tensors; what
+    An engine opens its worlds and hands out its coordinates, speeds and controls as live tensors, in MuJoCo's order; what
     tasks read are float32 copies of them, made after every step and reset.
 
     Attributes:
         object_pose, object_vel: (N, M, 3) in the plane: x, y, yaw and their rates, world frame.
         lin_vel_w: (N, A, 3) m/s. yaw_rate: (N, A) rad/s, world frame.
-        models: the host's models; the first is the nominal one.
     """
 
-    models: List[mujoco.MjModel]
-    _qpos: Tensor  # (N, nq) robots, then objects
-    _qvel: Tensor  # (N, nv)
+    _qpos: Tensor  # (N, nq) robots: position, quaternion with w first, joints; then objects: position, quaternion
+    _qvel: Tensor  # (N, nv) likewise: velocity in the world, rotation rate in the body's own frame, joints
     _control: Tensor  # (N, substeps, nu) rad
 
     def __init__(self, num_robots: int, objects: Sequence[ObjectSpec], contact_friction: float, cfg: LeggedConfig,
                  num_envs: int, device: torch.device = CPU, obstacles: Sequence[Tuple[float, ...]] = ()) -> None:
-        motors = go1.Motors(cfg.stiffness, cfg.damping)
-        model = go1.build(num_robots, motors, cfg.dt, objects, contact_friction, cfg.iterations, cfg.ls_iterations, obstacles)
         self.cfg, self.num_envs, self.num_robots, self.num_objects = cfg, num_envs, num_robots, len(objects)
         self.dt, self.objects, self.num_obstacles, self.device = cfg.dt * cfg.substeps, tuple(objects), len(obstacles), device
         n, a = num_envs, num_robots
         self._targets = torch.tensor(go1.HOME, device=device).repeat(n, a, 1)  # (N, A, J) rad, of the period before
-        self._read_model(model)
-        self._posed, self._scratch = mujoco.MjData(model), mujoco.MjData(model)
         self._torque_limit = torch.tensor([go1.TORQUE_LIMIT[joint] for joint in go1.JOINTS] * len(go1.LEGS), device=device)
         self._since = torch.arange(cfg.substeps, device=device) * cfg.dt  # (substeps,) s into the period
-        self._open(model)
+        self.nominal = {name: torch.full((n,), float(value), device=device) for name, value in self._parameters().items()}
+        self.params = {name: value.clone() for name, value in self.nominal.items()}
+        self._open(contact_friction, obstacles)
 
         def rows(*shape: int) -> Tensor:
             return torch.zeros(n, *shape, device=device)
@@ -62,8 +56,8 @@ class LeggedWorlds(LeggedSim):
 
     # -- what an engine does -----------------------------------------------------------------
 
-    def _open(self, model: mujoco.MjModel) -> None:
-        """Makes the worlds: sets ``models``, ``_qpos``, ``_qvel`` and ``_control``."""
+    def _open(self, contact_friction: float, obstacles: Sequence[Tuple[float, ...]]) -> None:
+        """Makes the worlds: sets ``_qpos``, ``_qvel`` and ``_control``."""
         raise NotImplementedError
 
     def _advance(self) -> None:
@@ -81,53 +75,16 @@ class LeggedWorlds(LeggedSim):
         """Clears what the engine remembers of the worlds in mask (N,) besides coordinates and speeds."""
         raise NotImplementedError
 
-    def _model_of(self, world: int) -> mujoco.MjModel:
-        """A host model with this world's parameters."""
-        raise NotImplementedError
-
     def _engine_state(self) -> Dict[str, Tensor]:
         """Live tensors of all that a bit-equal continuation needs of the engine."""
         raise NotImplementedError
 
-    # -- parameters --------------------------------------------------------------------------
-
-    def _read_model(self, model: mujoco.MjModel) -> None:
-        """Nominal parameters; what a world's model holds follows ``params`` at its next reset."""
-        self._trunks = [model.body(f"robot_{i}").id for i in range(self.num_robots)]
-        self._feet = [model.geom(f"robot_{i}_{leg}_foot").id for i in range(self.num_robots) for leg in go1.LEGS]
-        self._boxes = [model.body(f"object_{i}").id for i in range(self.num_objects)]
-        self._blocks = [model.body(f"obstacle_{i}").id for i in range(self.num_obstacles)]
-        self._soles = [model.geom(f"object_{i}_ground{end}").id for i, each in enumerate(self.objects) for end in go1.endings(each)]
-
-        def fill(value: float) -> Tensor:
-            return torch.full((self.num_envs,), float(value), device=self.device)
-
-        self.nominal = {
-            "foot_friction": fill(go1.FOOT_FRICTION[0]), "trunk_mass": fill(go1.TRUNK_MASS),
-            "motor_strength": fill(1.0), "latency": fill(self.cfg.latency),
-        }
+    def _parameters(self) -> Dict[str, float]:
+        """What may differ from world to world, as configured; it takes effect at a world's next reset."""
+        named = {"foot_friction": go1.FOOT_FRICTION[0], "trunk_mass": go1.TRUNK_MASS, "motor_strength": 1.0, "latency": self.cfg.latency}
         if self.objects:
-            self.nominal["object_friction"] = fill(self.objects[0].friction)
-            self.nominal["object_mass"] = fill(self.objects[0].mass)
-        self.params = {name: value.clone() for name, value in self.nominal.items()}
-
-    def _bodies(self, name: str) -> List[int]:
-        """Those whose mass is the parameter of that name."""
-        return self._trunks if name == "trunk_mass" else self._boxes
-
-    def _write(self, model: mujoco.MjModel, name: str, value: float) -> None:
-        if name == "foot_friction":
-            model.geom_friction[self._feet, 0] = value
-        elif name == "object_friction":
-            model.geom_friction[self._soles, 0] = value
-        elif name == "motor_strength":
-            model.actuator_gainprm[:, 0] = value * self.cfg.stiffness
-            model.actuator_biasprm[:, 1] = -value * self.cfg.stiffness
-        elif name in ("trunk_mass", "object_mass"):
-            for body in self._bodies(name):
-                model.body_inertia[body] *= value / model.body_mass[body]
-                model.body_mass[body] = value
-            mujoco.mj_setConst(model, self._scratch)
+            named.update(object_friction=self.objects[0].friction, object_mass=self.objects[0].mass)
+        return named
 
     # -- stepping ----------------------------------------------------------------------------
 
@@ -143,10 +100,10 @@ class LeggedWorlds(LeggedSim):
         if self._is_empty(mask):  # as in most steps
             return
         for robot in range(self.num_robots):
-            q, v = robot * _ROBOT_Q, robot * _ROBOT_V
+            q, v = robot * ROBOT_Q, robot * ROBOT_V
             coordinates = (pose[:, robot, :2], height[:, robot : robot + 1], upright(pose[:, robot, 2]), joints[:, robot])
-            self._put(mask, self._qpos[:, q : q + _ROBOT_Q], *coordinates)
-            self._put(mask, self._qvel[:, v : v + _ROBOT_V], velocity[:, robot], torch.zeros_like(joints[:, robot]))
+            self._put(mask, self._qpos[:, q : q + ROBOT_Q], *coordinates)
+            self._put(mask, self._qvel[:, v : v + ROBOT_V], velocity[:, robot], torch.zeros_like(joints[:, robot]))
         self._targets.copy_(torch.where(mask.view(-1, 1, 1), joints, self._targets))
         self._forget(mask)
         self._write_params(mask)
@@ -158,8 +115,8 @@ class LeggedWorlds(LeggedSim):
         for i, each in enumerate(self.objects):
             q, v = self._object_columns(i)
             height = torch.full_like(pose[:, i, :1], each.half_extents[2])
-            self._put(mask, self._qpos[:, q : q + _OBJECT_Q], pose[:, i, :2], height, upright(pose[:, i, 2]))
-            self._put(mask, self._qvel[:, v : v + _OBJECT_V], torch.zeros_like(self._qvel[:, :_OBJECT_V]))
+            self._put(mask, self._qpos[:, q : q + OBJECT_Q], pose[:, i, :2], height, upright(pose[:, i, 2]))
+            self._put(mask, self._qvel[:, v : v + OBJECT_V], torch.zeros_like(self._qvel[:, :OBJECT_V]))
         self._read_state()
 
     def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
@@ -171,7 +128,7 @@ class LeggedWorlds(LeggedSim):
         if self._is_empty(change):
             return
         for robot in range(self.num_robots):
-            v = robot * _ROBOT_V
+            v = robot * ROBOT_V
             self._qvel[:, v : v + 6].add_(change[:, robot])
         self._read_state()
 
@@ -188,13 +145,13 @@ class LeggedWorlds(LeggedSim):
 
     def _object_columns(self, i: int) -> Tuple[int, int]:
         """Where the coordinates and speeds of an object begin."""
-        return self.num_robots * _ROBOT_Q + i * _OBJECT_Q, self.num_robots * _ROBOT_V + i * _OBJECT_V
+        return self.num_robots * ROBOT_Q + i * OBJECT_Q, self.num_robots * ROBOT_V + i * OBJECT_V
 
     def _read_state(self) -> None:
         qpos, qvel, a = self._qpos.to(torch.float32), self._qvel.to(torch.float32), self.num_robots
-        q = qpos[:, : a * _ROBOT_Q].unflatten(1, (a, _ROBOT_Q))  # (N, A, 19)
-        v = qvel[:, : a * _ROBOT_V].unflatten(1, (a, _ROBOT_V))  # (N, A, 18)
-        turn = _matrix(q[..., 3:7])  # (N, A, 3, 3) body to world
+        q = qpos[:, : a * ROBOT_Q].unflatten(1, (a, ROBOT_Q))  # (N, A, 19)
+        v = qvel[:, : a * ROBOT_V].unflatten(1, (a, ROBOT_V))  # (N, A, 18)
+        turn = matrix(q[..., 3:7])  # (N, A, 3, 3) body to world
         self.position.copy_(q[..., :3])
         self.yaw.copy_(torch.atan2(turn[..., 1, 0], turn[..., 0, 0]))
         self.lin_vel_w.copy_(v[..., :3])
@@ -211,7 +168,7 @@ class LeggedWorlds(LeggedSim):
         self.fallen.copy_(tilted | low)
         for i in range(self.num_objects):
             at, speed = self._object_columns(i)
-            turn = _matrix(qpos[:, at + 3 : at + 7])
+            turn = matrix(qpos[:, at + 3 : at + 7])
             self.object_pose[:, i, :2] = qpos[:, at : at + 2]
             self.object_pose[:, i, 2] = torch.atan2(turn[:, 1, 0], turn[:, 0, 0])
             self.object_vel[:, i, :2] = qvel[:, speed : speed + 2]
@@ -219,34 +176,15 @@ class LeggedWorlds(LeggedSim):
 
     def _torques(self) -> Tensor:
         cfg = self.cfg
-        strength = self.params["motor_strength"].view(-1, 1, 1)
-        wanted = strength * cfg.stiffness * (self._targets - self.joint_pos)
+        wanted = cfg.stiffness * (self._targets - self.joint_pos)
+        if "motor_strength" in self.params:
+            wanted = wanted * self.params["motor_strength"].view(-1, 1, 1)
         limit = self._torque_limit
         return torch.minimum(torch.maximum(wanted, -limit), limit) - cfg.damping * self.joint_vel
 
-    # -- for pictures ------------------------------------------------------------------------
-
-    def posed(self, world: int) -> mujoco.MjData:
-        """The host's data of one world as it stands: poses of its bodies, contacts. Good until the next call."""
-        model, data = self._model_of(world), self._posed
-        for field, value in ((data.qpos, self._qpos[world]), (data.qvel, self._qvel[world]), (data.ctrl, self._control[world, -1])):
-            field[:] = value.cpu().numpy()
-        mujoco.mj_forward(model, data)
-        return data
-
     def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
         """As :meth:`happo_gpu.sim.base.Sim.pushes`."""
-        model, data = self._model_of(world), self.posed(world)
-        points, forces, wrench = [], [], np.zeros(6)
-        for i, contact in enumerate(data.contact):
-            kinds = [model.geom_contype[geom] for geom in contact.geom]
-            pushed = [kind == go1.PUSHED for kind in kinds]
-            if any(pushed) and max(kinds) >= go1.FIRST_ROBOT:  # by a robot, not by an obstacle
-                mujoco.mj_contactForce(model, data, i, wrench)  # on the second geom, in the contact's frame
-                force = contact.frame.reshape(3, 3).T @ wrench[:3]
-                points.append(contact.pos[:2])
-                forces.append((force if pushed[1] else -force)[:2])
-        return torch.tensor(np.array(points)).view(-1, 2), torch.tensor(np.array(forces)).view(-1, 2)
+        raise NotImplementedError
 
     # -- checkpoint --------------------------------------------------------------------------
 
@@ -277,7 +215,12 @@ def upright(yaw: Tensor) -> Tensor:
     return torch.stack((half.cos(), 0 * half, 0 * half, half.sin()), -1)
 
 
-def _matrix(quaternion: Tensor) -> Tensor:
+def rotated(turn: Tensor, vector: Tensor) -> Tensor:
+    """Vectors (..., 3) by matrices (..., 3, 3)."""
+    return (turn * vector.unsqueeze(-2)).sum(-1)
+
+
+def matrix(quaternion: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) of unit quaternions (..., 4), w first."""
     w, x, y, z = quaternion.unbind(-1)
     rows = (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

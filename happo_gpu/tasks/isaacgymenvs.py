@@ -77,20 +77,7 @@ class IsaacGymEnvs(VecTask):
         self.reset()
 
 
-_MADE: Dict[Tuple[str, str], IsaacGymEnvs] = {}
-
-
-def shared(cfg: IsaacGymEnvsConfig, device: torch.device, seed: int) -> IsaacGymEnvs:
-    """The one task of this process: Isaac Gym has one simulation, so evaluations play in the environments of training."""
-    key = (repr(cfg), str(device))
-    if key not in _MADE:
-        if _MADE:
-            raise ConfigError("Isaac Gym has one simulation in a process; start another one for other settings")
-        _MADE[key] = IsaacGymEnvs(cfg, _made(cfg, device, seed), device)
-    return _MADE[key]
-
-
-def _made(cfg: IsaacGymEnvsConfig, device: torch.device, seed: int) -> Any:
+def make(cfg: IsaacGymEnvsConfig, device: torch.device, seed: int) -> IsaacGymEnvs:
     """By IsaacGymEnvs' own config, with our name, sizes and device."""
     import isaacgymenvs
     from hydra import compose, initialize_config_dir
@@ -104,4 +91,5 @@ def _made(cfg: IsaacGymEnvsConfig, device: torch.device, seed: int) -> Any:
             theirs = compose("config", overrides=typed)
     except HydraException as error:
         raise ConfigError(f"IsaacGymEnvs refuses {' '.join(typed)}: {error}") from error
-    return isaacgymenvs.make(seed, cfg.env.name, cfg.env.numEnvs, where, where, headless=theirs.headless, force_render=theirs.force_render, cfg=theirs)
+    env = isaacgymenvs.make(seed, cfg.env.name, cfg.env.numEnvs, where, where, headless=theirs.headless, force_render=theirs.force_render, cfg=theirs)
+    return IsaacGymEnvs(cfg, env, device)

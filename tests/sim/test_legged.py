@@ -15,10 +15,10 @@ from happo_gpu.cli import CFG_DIR  # noqa: E402
 from happo_gpu.config import ConfigError  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
 from happo_gpu.config.sims import LeggedConfig, MujocoConfig  # noqa: E402
-from happo_gpu.sim import go1, locomotion  # noqa: E402
+from happo_gpu.sim import go1, go1_mujoco, locomotion  # noqa: E402
 from happo_gpu.sim.base import ObjectSpec, RobotSpec, Scene  # noqa: E402
 from happo_gpu.sim.legged import Go1Worlds  # noqa: E402
-from happo_gpu.sim.mujoco import MujocoSim  # noqa: E402
+from happo_gpu.sim.walking import WalkingSim  # noqa: E402
 
 BOX = ObjectSpec((0.6, 0.6, 0.25), 4.0, 0.96, 0.5)
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def place(worlds: Go1Worlds, pose, mask=None, velocity=None, height: float = go1
 
 
 def model():
-    return go1.build(2, go1.Motors(35.0, 0.5), 0.005, (BOX,))
+    return go1_mujoco.build(2, go1_mujoco.Motors(35.0, 0.5), 0.005, (BOX,))
 
 
 def test_masses_are_the_published_ones():
@@ -245,11 +245,11 @@ def test_a_file_that_is_no_policy_is_refused_in_one_line(make, words, tmp_path):
 # -- behind the pushing tasks' seam -------------------------------------------------------------------
 
 
-def make_sim(tmp_path, num_envs: int = 3) -> MujocoSim:
+def make_sim(tmp_path, num_envs: int = 3) -> WalkingSim:
     robots = (RobotSpec("a", 12.74, 0.417), RobotSpec("b", 12.74, 0.417))
     path = tmp_path / "walk.npz"
     cfg = config(locomotion=str(path if path.exists() else random_policy(path)), trim_rate=1.5)
-    return MujocoSim(Scene(robots, (BOX,), 0.6), cfg, num_envs, CPU)
+    return WalkingSim(Scene(robots, (BOX,), 0.6), cfg, num_envs, CPU, Go1Worlds)
 
 
 def test_a_reset_places_bodies_at_rest_and_touches_only_its_worlds(tmp_path):
@@ -290,7 +290,7 @@ def test_the_live_views_stay_the_same_tensors(tmp_path):
 
 def test_pushes_say_what_the_box_feels_and_change_nothing():
     scene = Scene((RobotSpec("go1", 12.74, 0.417),), (BOX,), 0.6)
-    sim = MujocoSim(scene, config(), 2, CPU)
+    sim = WalkingSim(scene, config(), 2, CPU, Go1Worlds)
     everywhere = torch.ones(2, dtype=torch.bool)
     sim.reset(everywhere, torch.tensor([[[-0.93, 0.0, 0.0]], [[-3.0, 0.0, 0.0]]]), torch.zeros(2, 1, 3))
     before = sim.worlds._state.copy()

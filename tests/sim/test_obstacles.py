@@ -76,11 +76,12 @@ def test_two_obstacles_and_a_reset_of_one_world():
 
 def test_whole_robots_and_objects_stop_at_obstacles_in_mujoco():
     pytest.importorskip("mujoco")
-    from happo_gpu.sim.mujoco import MujocoSim
+    from happo_gpu.sim.legged import Go1Worlds
+    from happo_gpu.sim.walking import WalkingSim
 
     raw = yaml.safe_load((CFG_DIR / "sim" / "mujoco.yaml").read_text())
     scene = Scene((RobotSpec("go1", 12.74, 0.417),), (CUBOID,), 0.7, (BLOCK,))
-    sim = MujocoSim(scene, typed(MujocoConfig, raw, "sim"), 3, torch.device("cpu"))
+    sim = WalkingSim(scene, typed(MujocoConfig, raw, "sim"), 3, torch.device("cpu"), Go1Worlds)
     everywhere = torch.ones(3, dtype=torch.bool)
     boxes = torch.tensor([[9.0, 9.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).unsqueeze(1)
     sim.reset(everywhere, torch.zeros(3, 1, 3), boxes)

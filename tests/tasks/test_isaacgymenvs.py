@@ -72,7 +72,7 @@ def test_what_was_reached_is_final_and_the_step_after_is_not_learned_from():
 
 
 def test_without_isaac_gym_it_is_one_line_that_says_what_to_install():
-    code = "import sys; sys.modules['isaacgym'] = None; from happo_gpu import isaac; isaac.import_first({'task': {'name': 'IsaacGymEnvs'}})"
+    code = "import sys; sys.modules['isaacgym'] = None; from happo_gpu import isaac; isaac.before_torch({'task': {'name': 'IsaacGymEnvs'}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "needs the package isaacgym; install NVIDIA's Isaac Gym Preview 4" in done.stderr.splitlines()[-1]
 

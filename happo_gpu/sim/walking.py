@@ -1,4 +1,4 @@
-"""Full-body physics behind the pushing tasks' seam: Go1s that walk on a learned policy, in MuJoCo or MuJoCo Warp."""
+"""Full-body physics behind the pushing tasks' seam: Go1s that walk on a learned policy, in any engine of theirs."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +10,6 @@ from torch import Tensor
 from happo_gpu.config.sims import MujocoConfig
 from happo_gpu.sim import go1, locomotion
 from happo_gpu.sim.base import Scene, Sim
-from happo_gpu.sim.legged import Go1Worlds
 from happo_gpu.sim.worlds import LeggedWorlds
 
 
@@ -18,14 +17,14 @@ def senses_of(worlds: LeggedWorlds) -> locomotion.Senses:
     return locomotion.Senses(worlds.lin_vel_b, worlds.ang_vel_b, worlds.gravity_b, worlds.joint_pos, worlds.joint_vel)
 
 
-class MujocoSim(Sim):
+class WalkingSim(Sim):
     """N worlds of A whole Go1s and the task's objects; see :class:`happo_gpu.sim.base.Sim` for the contract.
 
     A velocity command becomes joint targets once in a control period, by the walking policy. An optional
     integral trim around that policy (as in cfg/sim/planar.yaml) lifts commands over its dead zone.
     """
 
-    def __init__(self, scene: Scene, cfg: MujocoConfig, num_envs: int, device: torch.device, kind: Type[LeggedWorlds] = Go1Worlds) -> None:
+    def __init__(self, scene: Scene, cfg: MujocoConfig, num_envs: int, device: torch.device, kind: Type[LeggedWorlds]) -> None:
         self.cfg, self.scene, self.num_envs, self.device = cfg, scene, num_envs, device
         num_agents = len(scene.robots)
         self.worlds = kind(num_agents, scene.objects, scene.contact_friction, cfg.legs, num_envs, device, scene.obstacles)
