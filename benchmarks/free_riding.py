@@ -6,7 +6,8 @@
 Trains teams under each reward by the main command (1,024 environments, the task's preset) and evaluates the last checkpoint
 of each: as it is, and with each robot in turn commanded to stand still where it starts. All evaluations have the same starts and
 goals. If a team succeeds as often without one of its robots, that robot rode along. One Go1 can push the cuboid of Go1Push, and
-cannot push that of Go1PushHeavy, which is the control. Adds a row to benchmarks/results/free_riding.json after every run; what is there already is not run again.
+cannot push that of Go1PushHeavy, which is the control. Adds a row to benchmarks/results/free_riding.json after every run; what is
+there already is not run again.
 """
 from __future__ import annotations
 
