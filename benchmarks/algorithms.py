@@ -89,7 +89,8 @@ def draw(rows: list, path: Path) -> None:
         for axis, column, scale in zip(axes[tasks.index(task)], (1, 0), (1e-6, 1.0)):
             x = [median(point[column] for point in seeds) * scale for seeds in points]
             axis.plot(x, [median(values) for values in success], color=colours[name], label=f"{name} ({len(own)})")
-            axis.fill_between(x, [values[0] for values in success], [values[-1] for values in success], color=colours[name], alpha=0.15, lw=0)
+            lowest, highest = [values[0] for values in success], [values[-1] for values in success]
+            axis.fill_between(x, lowest, highest, color=colours[name], alpha=0.15, lw=0)
     for task, (over_steps, over_seconds) in zip(tasks, axes):
         over_steps.set(ylabel=f"{task}: success, %", ylim=(0, 101))
         over_seconds.legend(loc="lower right", fontsize=9)

@@ -3,10 +3,11 @@
     python benchmarks/free_riding.py num_threads=1
     python benchmarks/free_riding.py num_threads=1 --tasks Go1PushHeavy --seeds 1
 
-Trains teams under each reward by the main command (1,024 environments, the task's preset) and evaluates the last checkpoint of each: as it
-is, and with each robot in turn commanded to stand still where it starts. All evaluations have the same starts and goals. If a team succeeds as
-often without one of its robots, that robot rode along. One Go1 can push the cuboid of Go1Push, and cannot push that of Go1PushHeavy,
-which is the control. Adds a row to benchmarks/results/free_riding.json after every run; what is there already is not run again.
+Trains teams under each reward by the main command (1,024 environments, the task's preset) and evaluates the last checkpoint
+of each: as it is, and with each robot in turn commanded to stand still where it starts. All evaluations have the same starts and
+goals. If a team succeeds as often without one of its robots, that robot rode along. One Go1 can push the cuboid of Go1Push, and
+cannot push that of Go1PushHeavy, which is the control. Adds a row to benchmarks/results/free_riding.json after every run; what is
+there already is not run again.
 """
 from __future__ import annotations
 
@@ -121,8 +122,9 @@ def line(label: str, rows: List[Row]) -> str:
     idler = sum(max(row[who]["success_rate"] for who in alone) for row in rows) / len(rows)
     interval = f"{100 * success:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     when = f"{of_successes('finished_time_of_successes'):.1f} s" if success else "-"
+    without = "".join(f"{100 * mean(who):>15.1f} %" for who in alone) + f"{100 * idler:>17.1f} %"
     return (f"{label:<38}{len(rows):>6}{interval:>22}{when:>14}{100 * of_successes('collaboration_degree'):>12.0f} %"
-            f"{100 * mean('whole', 'pushing_together'):>8.0f} %" + "".join(f"{100 * mean(who):>15.1f} %" for who in alone) + f"{100 * idler:>17.1f} %")
+            f"{100 * mean('whole', 'pushing_together'):>8.0f} %{without}")
 
 
 if __name__ == "__main__":
