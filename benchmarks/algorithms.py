@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from statistics import median
 
-from machine import machine
+from machine import commit, machine
 from time_to_success import train
 from training import ROOT
 
@@ -44,7 +44,7 @@ def main() -> None:
         if any((row["task"], row["variant"], row["seed"], row["overrides"]) == (task, name, seed, extra) for row in rows):
             continue
         figures = train([f"task={task}", *VARIANTS[name], "num_envs=1024", "eval_every=5", *extra], seed)
-        rows.append({"task": task, "variant": name, "overrides": extra, **figures})
+        rows.append({"task": task, "variant": name, "commit": commit(), "overrides": extra, **figures})
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps({"machine": machine(), "runs": rows}, indent=1) + "\n")
         reached = figures["seconds_to_95"]

@@ -28,7 +28,7 @@ from happo_gpu import process  # noqa: E402
 process.prepare()
 
 import torch  # noqa: E402
-from machine import machine  # noqa: E402
+from machine import commit, machine  # noqa: E402
 
 from happo_gpu import checkpoint, command  # noqa: E402
 from happo_gpu.evaluate import evaluate, wilson_interval  # noqa: E402
@@ -69,7 +69,7 @@ def main() -> None:
         if any((row["task"], row["reward"], row["seed"], row["overrides"]) == (task, reward, seed, extra) for row in rows):
             continue
         overrides = [f"task={task}", "num_envs=1024", *TASKS[task], *REWARDS[reward], *extra]
-        rows.append({"task": task, "reward": reward, "seed": seed, "overrides": extra, **measure(overrides, seed, arguments.episodes)})
+        rows.append({"task": task, "reward": reward, "seed": seed, "commit": commit(), "overrides": extra, **measure(overrides, seed, arguments.episodes)})
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps({"machine": machine(), "runs": rows}, indent=1) + "\n")
         print(line(f"{task}, {reward}, seed {seed}", rows[-1:]), flush=True)

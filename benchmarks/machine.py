@@ -16,11 +16,11 @@ def machine() -> Dict[str, Any]:
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
         "processor": _processor(), "instructions": torch.backends.cpu.get_cpu_capability(), "cpus": os.cpu_count(),
-        "gpu": gpu, "torch": torch.__version__, "python": platform.python_version(), "commit": _commit(),
+        "gpu": gpu, "torch": torch.__version__, "python": platform.python_version(), "commit": commit(),
     }
 
 
-def _commit() -> Optional[str]:
+def commit() -> Optional[str]:
     """Of this checkout, with "-dirty" where code or settings differ from it; None outside of git."""
     git = ["git", "-C", str(Path(__file__).parent.parent)]
     try:

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-from machine import machine
+from machine import commit, machine
 from training import ROOT, train
 
 TASKS: Dict[str, List[str]] = {
@@ -90,9 +90,9 @@ def main() -> None:
                 row = next((row for row in rows if key.items() <= row.items()), None)
                 if row is None:
                     if system == "HARL":
-                        row = {**key, **run_harl(task, seed, iterations, arguments.harl.resolve(), arguments.harl_python)}
+                        row = {**key, "commit": commit(), **run_harl(task, seed, iterations, arguments.harl.resolve(), arguments.harl_python)}
                     else:
-                        row = {**key, **run(task, seed, iterations, extra)}
+                        row = {**key, "commit": commit(), **run(task, seed, iterations, extra)}
                     rows.append(row)
                     arguments.output.parent.mkdir(parents=True, exist_ok=True)
                     arguments.output.write_text(json.dumps({"machine": machine(), "runs": rows}, indent=1) + "\n")

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from machine import machine
+from machine import commit, machine
 from time_to_success import figures, train
 from training import ROOT
 
@@ -56,7 +56,7 @@ def main() -> None:
         for task in arguments.tasks:
             if any((row["task"], row["seed"], row["overrides"]) == (task, seed, extra) for row in rows):
                 continue
-            rows.append({"task": task, "overrides": extra, **measure(task, arguments.pusher, extra, seed)})
+            rows.append({"task": task, "commit": commit(), "overrides": extra, **measure(task, arguments.pusher, extra, seed)})
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.write_text(json.dumps({"machine": machine(), "runs": rows}, indent=1) + "\n")
             print(line(f"{task}, seed {seed}", rows[-1:]), flush=True)

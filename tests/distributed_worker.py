@@ -14,7 +14,7 @@ from happo_gpu.types import AgentSpec, box, discrete
 
 NUM_ENVS = 12
 WHOLE = ["algo.actor_num_mini_batch=1", "algo.critic_num_mini_batch=1", "algo.model.hidden_sizes=[16,8]", "algo.model.normalize_input=true",
-         "algo.episode_length=4"]
+         "algo.episode_length=4", "algo.ppo_epoch=2", "algo.critic_epoch=2"]  # each update is a dozen sums over all processes
 MOVERS = [AgentSpec("a", 5, box(2)), AgentSpec("b", 3, box(3))]
 CHOOSERS = [AgentSpec("a", 5, discrete(3)), AgentSpec("b", 7, discrete(2))]
 CASES = {
