@@ -125,10 +125,11 @@ def _run(composed: Any) -> None:
         saved = run_of(_from_here(raw["checkpoint"])) / "config.yaml"
         raw = _on_top_of(saved, raw) if saved.is_file() else raw
     isaac.before_torch(raw)
-    from happo_gpu import distributed
     from happo_gpu.config import ConfigError, parse
 
-    cfg = parse(raw)
+    cfg = parse(raw)  # before torch is imported, which takes longer than all before: what is mistyped is said at once
+    from happo_gpu import distributed
+
     if cfg.num_threads:
         import torch
 
