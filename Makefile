@@ -25,7 +25,8 @@ venv: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test,figures]"
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check --no-compile -c constraints.txt -e ".[test,figures]"
+	-$(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1  # on all cores, where pip takes one; some packages bring files that are no Python
 	touch $@
 
 clean:
