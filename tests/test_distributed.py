@@ -38,7 +38,7 @@ def alone(tmp_path_factory):
     return torch.load(f"{output}_0.pt")
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def together(request, tmp_path_factory):
     output = tmp_path_factory.mktemp("together") / "weights"
     result = torchrun(request.param, str(WORKER), str(output))

@@ -150,7 +150,7 @@ def two_processes(home, at_call, *arguments):
 
 
 # In the rollout it reaches the weights of all processes through the gradients, after it one process alone can know.
-@pytest.mark.parametrize("at_call, where", [(4, "at step 1 of the rollout"), (6, "after the rollout")])
+@pytest.mark.parametrize("at_call, where", [pytest.param(4, "at step 1 of the rollout", marks=pytest.mark.slow), (6, "after the rollout")])
 def test_what_one_process_sees_is_named_by_its_number_and_ends_all(tmp_path, at_call, where):
     done = two_processes(tmp_path, at_call)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
