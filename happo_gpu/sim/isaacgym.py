@@ -50,8 +50,8 @@ class IsaacGymWorlds(LeggedWorlds):
         # The same in the order and frames of LeggedWorlds.
         self._qpos = torch.zeros(n, a * ROBOT_Q + m * OBJECT_Q, device=self.device)
         self._qvel = torch.zeros(n, a * ROBOT_V + m * OBJECT_V, device=self.device)
-        self._robot_q, self._object_q = self._qpos[:, : a * ROBOT_Q].unflatten(1, (a, ROBOT_Q)), self._qpos[:, a * ROBOT_Q :].unflatten(1, (m, OBJECT_Q))
-        self._robot_v, self._object_v = self._qvel[:, : a * ROBOT_V].unflatten(1, (a, ROBOT_V)), self._qvel[:, a * ROBOT_V :].unflatten(1, (m, OBJECT_V))
+        self._robot_q, self._robot_v = self._qpos[:, : a * ROBOT_Q].unflatten(1, (a, ROBOT_Q)), self._qvel[:, : a * ROBOT_V].unflatten(1, (a, ROBOT_V))
+        self._object_q, self._object_v = self._qpos[:, a * ROBOT_Q :].unflatten(1, (m, OBJECT_Q)), self._qvel[:, a * ROBOT_V :].unflatten(1, (m, OBJECT_V))
         for coordinates in (self._robot_q, self._object_q):
             coordinates[..., 3] = 1.0
         self._control = torch.zeros(n, self.cfg.substeps, a * go1.NUM_JOINTS, device=self.device)
