@@ -137,9 +137,9 @@ class IsaacGymWorlds(LeggedWorlds):
         self._placed.zero_()
         actors = self._actors[placed]  # (n, A + M)
         everything, robots = actors.flatten(), actors[:, : self.num_robots].flatten()  # objects have no joints to be set
-        roots, joints = gymtorch.unwrap_tensor(self._roots), gymtorch.unwrap_tensor(self._joints)
-        self._gym.set_actor_root_state_tensor_indexed(self._sim, roots, gymtorch.unwrap_tensor(everything), len(everything))
-        self._gym.set_dof_state_tensor_indexed(self._sim, joints, gymtorch.unwrap_tensor(robots), len(robots))
+        for write, state, which in ((self._gym.set_actor_root_state_tensor_indexed, self._roots, everything),
+                                    (self._gym.set_dof_state_tensor_indexed, self._joints, robots)):
+            write(self._sim, gymtorch.unwrap_tensor(state), gymtorch.unwrap_tensor(which), len(which))
         return [everything, robots]
 
     def _root_states(self) -> Tensor:
