@@ -50,8 +50,8 @@ class IsaacGymWorlds(LeggedWorlds):
         # The same in the order and frames of LeggedWorlds.
         self._qpos = torch.zeros(n, a * ROBOT_Q + m * OBJECT_Q, device=self.device)
         self._qvel = torch.zeros(n, a * ROBOT_V + m * OBJECT_V, device=self.device)
-        self._robot_q, self._object_q = self._qpos[:, : a * ROBOT_Q].unflatten(1, (a, ROBOT_Q)), self._qpos[:, a * ROBOT_Q :].unflatten(1, (m, OBJECT_Q))
-        self._robot_v, self._object_v = self._qvel[:, : a * ROBOT_V].unflatten(1, (a, ROBOT_V)), self._qvel[:, a * ROBOT_V :].unflatten(1, (m, OBJECT_V))
+        self._robot_q, self._robot_v = self._qpos[:, : a * ROBOT_Q].unflatten(1, (a, ROBOT_Q)), self._qvel[:, : a * ROBOT_V].unflatten(1, (a, ROBOT_V))
+        self._object_q, self._object_v = self._qpos[:, a * ROBOT_Q :].unflatten(1, (m, OBJECT_Q)), self._qvel[:, a * ROBOT_V :].unflatten(1, (m, OBJECT_V))
         for coordinates in (self._robot_q, self._object_q):
             coordinates[..., 3] = 1.0
         self._control = torch.zeros(n, self.cfg.substeps, a * go1.NUM_JOINTS, device=self.device)
@@ -137,9 +137,9 @@ class IsaacGymWorlds(LeggedWorlds):
         self._placed.zero_()
         actors = self._actors[placed]  # (n, A + M)
         everything, robots = actors.flatten(), actors[:, : self.num_robots].flatten()  # objects have no joints to be set
-        roots, joints = gymtorch.unwrap_tensor(self._roots), gymtorch.unwrap_tensor(self._joints)
-        self._gym.set_actor_root_state_tensor_indexed(self._sim, roots, gymtorch.unwrap_tensor(everything), len(everything))
-        self._gym.set_dof_state_tensor_indexed(self._sim, joints, gymtorch.unwrap_tensor(robots), len(robots))
+        for write, state, which in ((self._gym.set_actor_root_state_tensor_indexed, self._roots, everything),
+                                    (self._gym.set_dof_state_tensor_indexed, self._joints, robots)):
+            write(self._sim, gymtorch.unwrap_tensor(state), gymtorch.unwrap_tensor(which), len(which))
         return [everything, robots]
 
     def _root_states(self) -> Tensor:

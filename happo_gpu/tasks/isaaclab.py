@@ -131,7 +131,7 @@ def make(cfg: IsaacLabConfig, device: torch.device, seed: int) -> IsaacLab:
             importlib.import_module(module)
         theirs = parse_env_cfg(name, device=str(device), num_envs=cfg.env.numEnvs)
     except (ImportError, ValueError, gymnasium.error.Error) as error:
-        raise ConfigError(f"task.env.id={cfg.env.id}: {error}; write an id that Isaac Lab registers, or package:id where your package does") from error
+        raise ConfigError(f"task.env.id={cfg.env.id}: {error}; write an id of Isaac Lab, or package:id of a package that registers it") from error
     if not hasattr(theirs, "possible_agents"):
         raise ConfigError(f"task.env.id={cfg.env.id} has one agent; task=IsaacLab takes a DirectMARLEnv, e.g. Isaac-Cart-Double-Pendulum-Direct-v0")
     for key, value in cfg.env.options.items():

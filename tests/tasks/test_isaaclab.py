@@ -128,7 +128,7 @@ def test_a_resumed_run_begins_new_episodes():
 
 @pytest.mark.parametrize("name, options, line", [
     ("carts:Carts-v1", {}, "task.env.id=carts:Carts-v1: "),
-    ("nowhere:Carts-v0", {}, "task.env.id=nowhere:Carts-v0: No module named 'nowhere'; write an id that Isaac Lab registers, or package:id"),
+    ("nowhere:Carts-v0", {}, "task.env.id=nowhere:Carts-v0: No module named 'nowhere'; write an id of Isaac Lab, or package:id"),
     ("carts:Cart-v0", {}, "task.env.id=carts:Cart-v0 has one agent; task=IsaacLab takes a DirectMARLEnv"),
     ("carts:Carts-v0", {"episode_lengths_s": 1}, "task.env.options.episode_lengths_s is not known to carts:Carts-v0; did you mean episode_length_s?"),
 ])
