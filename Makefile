@@ -9,7 +9,7 @@ train: venv
 	$(VENV)/bin/python train.py $(ARGS)
 
 test: venv
-	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder  # tests keep to one thread each, and one in three waits for others
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes: tests keep to one thread each
 	$(VENV)/bin/vermin -q -t=3.8- --no-tips --eval-annotations happo_gpu examples docs/examples train.py
 
 docs: venv
