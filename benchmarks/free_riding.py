@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +28,7 @@ process.prepare()
 
 import torch  # noqa: E402
 from machine import commit, machine  # noqa: E402
+from training import train_in  # noqa: E402
 
 from happo_gpu import checkpoint, command  # noqa: E402
 from happo_gpu.evaluate import evaluate, wilson_interval  # noqa: E402
@@ -79,10 +79,7 @@ def main() -> None:
 def measure(overrides: List[str], seed: int, episodes: int) -> Row:
     """Trains a team and evaluates it whole and with each robot standing."""
     with tempfile.TemporaryDirectory() as home:
-        words = [sys.executable, str(ROOT / "train.py"), *overrides, f"seed={seed}"]
-        done = subprocess.run(words, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout[-2000:]}")
+        train_in(Path(home), *overrides, f"seed={seed}")
         (run_dir,) = Path(home).glob("runs/*")
         cfg = command.saved_config(run_dir, num_envs=episodes)
         if cfg.accelerate == "auto":

@@ -20,8 +20,8 @@ from typing import Any, Dict, List, Optional
 import torch
 from machine import device_name, machine
 from time_to_success import run
+from training import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ["sim_device=cuda:0", "rl_device=cuda:0"]
 
 

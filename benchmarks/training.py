@@ -29,17 +29,21 @@ class Run:
 def train(*overrides: str) -> Run:
     """Runs ``train.py`` with these overrides to its end; one that fails ends the benchmark with its last words."""
     with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, str(ROOT / "train.py"), *overrides]
-        started = time.perf_counter()
-        with open(Path(home) / "console.txt", "w") as console:
-            process = subprocess.Popen(command, cwd=home, stdout=console, stderr=subprocess.STDOUT)
-            _, status, usage = os.wait4(process.pid, 0)  # this child's own peak memory
-        wall = time.perf_counter() - started
-        text = (Path(home) / "console.txt").read_text()
-        if status:
-            raise SystemExit(f"{' '.join(command)} failed:\n{text[-2000:]}")
-        (metrics,) = Path(home).glob("runs/*/metrics.jsonl")
-        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-        config = (metrics.parent / "config.yaml").read_text()
+        return train_in(Path(home), *overrides)
+
+
+def train_in(home: Path, *overrides: str) -> Run:
+    """Likewise in a folder that stays: its one run is in ``home/runs``."""
+    command = [sys.executable, str(ROOT / "train.py"), *overrides]
+    started = time.perf_counter()
+    with open(home / "console.txt", "w") as console:
+        process = subprocess.Popen(command, cwd=str(home), stdout=console, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)  # this child's own peak memory
+    wall = time.perf_counter() - started
+    text = (home / "console.txt").read_text()
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed:\n{text[-2000:]}")
+    (metrics,) = home.glob("runs/*/metrics.jsonl")
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     return Run([line for line in lines if "epoch" in line], [line["evaluation"] for line in lines if "evaluation" in line],
-               config, text, wall, usage.ru_maxrss / 1024)
+               (metrics.parent / "config.yaml").read_text(), text, wall, usage.ru_maxrss / 1024)
