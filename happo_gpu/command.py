@@ -64,8 +64,8 @@ def saved_raw(run_dir: Path, sim: str = "") -> Dict[str, Any]:
 
 
 def saved_config(run_dir: Path, sim: str = "", **changes: Any) -> Config:
-    """A run's config with root keys changed, on its own or another simulator."""
-    return parse({**saved_raw(run_dir, sim), **changes})
+    """A run's config, for its policy to act and not to learn, with root keys changed; on its own or another simulator."""
+    return parse({**saved_raw(run_dir, sim), "test": True, **changes})
 
 
 def run_config_of(checkpoint: str, num_envs: int, sim: str = "") -> Config:

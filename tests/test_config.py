@@ -271,5 +271,6 @@ def test_more_mini_batches_than_samples_are_refused(raw):
     raw["num_envs"], raw["algo"]["episode_length"] = 1, 5
     raw["algo"].update(actor_num_mini_batch=5, critic_num_mini_batch=6)
     assert refusal(raw) == "algo.critic_num_mini_batch=6 is more than the 5 samples of an iteration"
+    parse({**raw, "test": True})  # to act it needs none
     raw["algo"]["critic_num_mini_batch"] = 5
     parse(raw)

@@ -45,7 +45,7 @@ def test_robots_box_and_goal_have_their_colours_and_move(filmed):
 def test_a_machine_that_cannot_render_says_what_to_install(tmp_path):
     raw = compose_raw("num_envs=1")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    _, learner = build.build_for_test(compose_config("num_envs=1"), CPU, 3)
+    _, learner = build.build_for_test(compose_config("num_envs=1", "test=True"), CPU, 3)
     checkpoint.save(tmp_path / "nn" / "mine.pth", {"learner": learner.state_dict()})
     code = ("import mujoco\n"
             "def refuse(*_): raise RuntimeError('no GL here')\n"

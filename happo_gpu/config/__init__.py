@@ -65,6 +65,8 @@ def parse(raw: Mapping[str, Any]) -> Config:
     if config.agent and config.checkpoint:
         raise ConfigError(f"agent={config.agent} and checkpoint= both say who acts; write one of them")
     _check_algo(config)
+    if not config.test:  # a policy may act in fewer environments than it can learn from
+        _check_mini_batches(config)
     if isinstance(config.task, PushConfig) and isinstance(config.sim, PlanarConfig):
         _check_latency(config.task, config.sim)
     if config.sim.name == "isaacgym" and config.train.eval_every and not config.test:
@@ -85,7 +87,7 @@ def _check_latency(task: PushConfig, sim: PlanarConfig) -> None:
 
 
 def _check_algo(config: Config) -> None:
-    algo, samples = config.algo, config.algo.episode_length * config.task.env.numEnvs
+    algo = config.algo
     if algo.model.share_param and algo.compound_factor:
         raise ConfigError("algo.model.share_param=true with algo.compound_factor=true: HAPPO's agents have "
                           "actors of their own; write algo=MAPPO to share one")
@@ -98,9 +100,13 @@ def _check_algo(config: Config) -> None:
         if algo.episode_length % length:
             raise ConfigError(f"algo.model.data_chunk_length={length} does not divide algo.episode_length="
                               f"{algo.episode_length}; write a divisor of it")
-        samples //= length
     if algo.adaptive_kl and algo.use_linear_lr_decay:
         raise ConfigError("algo.adaptive_kl and algo.use_linear_lr_decay both set the learning rate; write one of them as 0 or false")
+
+
+def _check_mini_batches(config: Config) -> None:
+    algo = config.algo
+    samples = algo.episode_length * config.task.env.numEnvs // max(1, algo.chunk)
     for key in ("actor_num_mini_batch", "critic_num_mini_batch"):
         if getattr(algo, key) > samples:
             raise ConfigError(f"algo.{key}={getattr(algo, key)} is more than the {samples} "
