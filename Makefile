@@ -10,7 +10,6 @@ train: venv
 
 test: venv
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes: tests keep to one thread each
-	$(VENV)/bin/vermin -q -t=3.8- --no-tips --eval-annotations happo_gpu examples docs/examples train.py
 
 docs: venv
 	$(VENV)/bin/python -m sphinx -W --keep-going -q docs site

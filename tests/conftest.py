@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from types import SimpleNamespace
 from typing import Tuple
 
@@ -17,6 +18,7 @@ from happo_gpu.cli import CFG_DIR
 from happo_gpu.data.rollout import Rollout
 
 CPU = torch.device("cpu")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start: they share the cores, and threads that wait for each other spin
 T, N, S = 4, 13, 17  # steps, environments and state size of random rollouts
 
 

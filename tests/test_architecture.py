@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, List, Set, Tuple
 
@@ -30,8 +32,9 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("pushes", BASE | {"evaluate", "outlines", "recording"}),
     ("plot", BASE | {"evaluations", "outlines", "pushes", "command", "cli"}),
     ("sweep", BASE | {"command", "cli"}), ("compare", BASE | {"command", "plot"}),
-    ("video", BASE | {"evaluate", "outlines", "recording", "command", "cli"}),
-    ("render", BASE | {"evaluate", "outlines", "video", "command", "cli"}),
+    ("canvas", set()), ("encode", BASE),
+    ("video", BASE | {"canvas", "encode", "evaluate", "outlines", "recording", "command", "cli"}),
+    ("render", BASE | {"encode", "evaluate", "outlines", "command", "cli"}),
     ("view", BASE | {"outlines", "scene", "playback", "command"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}), ("replay", {""}),
     ("testing", {""}),
@@ -140,8 +143,13 @@ def test_the_rules_do_catch_a_breach():
 
 
 def test_importing_the_package_and_its_config_does_not_import_torch():
-    import subprocess
-    import sys
-
     code = "import sys, happo_gpu, happo_gpu.config, happo_gpu.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=str(PACKAGE.parent)).returncode == 0
+
+
+def test_python_3_8_is_enough():
+    pytest.importorskip("vermin")
+    code = [str(PACKAGE), *(str(PACKAGE.parent / name) for name in ("examples", "docs/examples", "train.py"))]
+    seen = subprocess.run([sys.executable, "-c", "import vermin; vermin.main()", "-q", "-t=3.8-", "--no-tips", "--eval-annotations", *code],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert seen.returncode == 0, seen.stdout

@@ -13,8 +13,9 @@ from test_distributed import torchrun
 from happo_gpu import build, checkpoint, replay
 from happo_gpu.guard import NonFinite
 
-SMALL = ["accelerate=eager", "num_envs=11", "algo.episode_length=3", "algo.model.hidden_sizes=[8,8]", "algo.actor_num_mini_batch=1",
-         "algo.critic_num_mini_batch=1", "train.eval_envs=3", "eval_every=0", "save_every=1", "max_iterations=5", "num_threads=1"]
+SMALL = ["accelerate=eager", "num_envs=11", "algo.episode_length=3", "algo.ppo_epoch=1", "algo.critic_epoch=1",
+         "algo.model.hidden_sizes=[8,8]", "algo.actor_num_mini_batch=1", "algo.critic_num_mini_batch=1", "train.eval_envs=3",
+         "eval_every=0", "save_every=1", "max_iterations=5", "num_threads=1"]
 NAN = float("nan")
 
 
