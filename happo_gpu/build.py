@@ -293,9 +293,9 @@ def build_camera(cfg: Config, dt: float) -> Optional[Camera]:
     if not cfg.capture_video:
         return None
     try:
-        from happo_gpu import outlines, video  # heavy to import; only runs that film need them
+        from happo_gpu import encode, outlines, video  # heavy to import; only runs that film need them
 
-        video.check_packages(".mp4")
+        encode.check_packages(".mp4")
         draw = functools.partial(video.try_write, outlines=outlines.outlines_of(cfg), dt=dt)
     except (ConfigError, ImportError) as error:
         print(f"warning: capture_video=True has no effect: {error}", flush=True)

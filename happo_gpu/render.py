@@ -23,7 +23,7 @@ import torch
 if sys.platform.startswith("linux"):
     os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported, which only happens further down
 
-from happo_gpu import cli, command, video
+from happo_gpu import cli, command, encode
 from happo_gpu.config import ConfigError
 from happo_gpu.config.schema import between
 from happo_gpu.evaluate import actor
@@ -114,13 +114,13 @@ class Stage:
 
 @torch.no_grad()
 def pictures(task, act, stage: Stage, seconds: float) -> Iterator[np.ndarray]:
-    """video.FPS pictures a second of ``seconds`` from fresh starts."""
+    """encode.FPS pictures a second of ``seconds`` from fresh starts."""
     task.reset()
     after, taken, clock = task.after_physics, [], itertools.count(1)
 
     def look() -> None:
         after()
-        if next(clock) * task.dt * video.FPS % 1.0 < task.dt * video.FPS:
+        if next(clock) * task.dt * encode.FPS % 1.0 < task.dt * encode.FPS:
             taken.append(stage.picture())
 
     task.after_physics = look
@@ -139,11 +139,11 @@ def main(arguments: List[str]) -> None:
         cfg = dataclasses.replace(cfg, sim=dataclasses.replace(cfg.sim, locomotion=chosen.locomotion))
     source = Path(chosen.checkpoint)
     path = Path(chosen.output) if chosen.output else cli.run_of(source) / "videos" / f"{source.stem}_legs.mp4"
-    video.check_packages(path.suffix)
+    encode.check_packages(path.suffix)
     task, policy = command.task_and_policy(cfg, source, chosen.seed)
     stage = Stage(task, cfg.task.env.successDistance, chosen.num_envs, chosen.width)
     try:
-        video.write(path, pictures(task, actor(task, policy), stage, chosen.seconds))
+        encode.write(path, pictures(task, actor(task, policy), stage, chosen.seconds))
     finally:
         stage.close()
 

@@ -132,7 +132,7 @@ def test_training_path_does_not_import_numpy():
     import happo_gpu
 
     engines = {"legged.py", "mujoco_worlds.py", "locomotion.py", "onnx_graph.py", "worker.py"}  # they step on the CPU, or read a file of arrays
-    commands = {"outlines.py", "plot.py", "pushes.py", "video.py", "compare.py", "render.py", "scene.py", "view.py"}  # a run imports them only if it films, in build_camera
+    commands = {"outlines.py", "plot.py", "pushes.py", "video.py", "canvas.py", "encode.py", "compare.py", "render.py", "scene.py", "view.py"}  # a run imports them only if it films, in build_camera
     for path in Path(happo_gpu.__file__).parent.rglob("*.py"):
         if path.name in engines | commands:
             continue

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from conftest import CPU, compose_config, compose_raw, make_task
-from happo_gpu import build, checkpoint, command, outlines, video
+from happo_gpu import build, checkpoint, command, encode, outlines, video
 from happo_gpu.config import ConfigError
 from happo_gpu.recording import Recorder, record
 
@@ -97,17 +97,22 @@ def test_the_last_picture_of_an_episode_is_held():
     assert video.timeline(episode, 3).T.tolist() == [[0, 1, 1, 1, 2], [0, 0, 0, 1, 2]]
 
 
+def test_first_episodes_alone_stay_at_their_end():
+    episode = np.array([[1, 1], [1, 2], [1, 2], [2, 2]])
+    assert video.first_alone(episode, 2).T.tolist() == [[0, 1, 2, 2, 2], [0, 0, 0, 0, 0]]
+
+
 def test_an_episode_ends_in_success_in_an_exception_or_with_its_time():
     shown = {"success": np.array([[0, 1, 0]] * 2), "exception": np.array([[0, 0, 1]] * 2), "episode": np.array([[1, 1, 1], [2, 1, 1]])}
     assert [video.outcome(shown, 0, n) for n in range(3)] == ["time", "success", "exception"]
-    assert video.outcome(shown, 1, 0) == ""
+    assert video.outcome(shown, 1, 0) == "" and video.outcome(shown, 1, 0, ended=True) == "time"
     assert video.caption("success", 7.25) == "success in 7.2 s" and video.caption("", 0.1) == "0.1 s"
 
 
 def test_bodies_are_drawn_where_they_are_and_the_end_is_tinted(filmed):
     recording, shapes, dt = filmed
     pictures = [picture[..., :3].copy() for picture in video.frames(recording, shapes, dt)]
-    assert len(pictures) == round(40 * dt * video.FPS) and pictures[0].shape == (960, 960, 3)
+    assert len(pictures) == round(40 * dt * encode.FPS) and pictures[0].shape == (960, 960, 3)
     farthest = float(torch.linalg.vector_norm(recording["goal"], dim=-1).max())
     scale = 480 / (farthest + 2 * (shapes.around + video.ROOM))
     for n, (left, top) in enumerate(((0, 0), (480, 0), (0, 480))):
@@ -125,7 +130,7 @@ def test_bodies_are_drawn_where_they_are_and_the_end_is_tinted(filmed):
 
 def test_an_mp4_has_every_picture_and_things_move(filmed, tmp_path):
     path = tmp_path / "new" / "a.mp4"
-    assert video.write(path, video.frames(*filmed), video.gif_colours()) == 20
+    assert encode.write(path, video.frames(*filmed), video.gif_colours()) == 20
     pictures = pictures_of(path)
     assert len(pictures) == 20 and pictures[0].shape == (960, 960, 3)
     changes = [np.abs(a.astype(int) - b).max() for a, b in zip(pictures[:9], pictures[1:10])]
@@ -135,7 +140,7 @@ def test_an_mp4_has_every_picture_and_things_move(filmed, tmp_path):
 
 def test_a_gif_lasts_as_long_and_things_move(filmed, tmp_path):
     path = tmp_path / "a.gif"
-    assert video.write(path, video.frames(*filmed), video.gif_colours()) == 20
+    assert encode.write(path, video.frames(*filmed), video.gif_colours()) == 20
     with Image.open(str(path)) as image:
         pictures, milliseconds = [], 0
         for index in range(image.n_frames):
@@ -154,7 +159,7 @@ def test_a_failed_video_leaves_nothing_behind(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        video.write(tmp_path / "a.mp4", pictures())
+        encode.write(tmp_path / "a.mp4", pictures())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,7 +205,7 @@ def without(monkeypatch, package):
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch, package):
     without(monkeypatch, package)
     with pytest.raises(ConfigError, match=rf"videos need the package {package}; write pip install -e '\.\[video\]'"):
-        video.check_packages(".mp4")
+        encode.check_packages(".mp4")
 
 
 # -- while training --------------------------------------------------------------------------------
@@ -221,7 +226,8 @@ def test_filming_evaluations_leaves_training_bit_identical(tmp_path):
     videos = tmp_path / "filming" / "videos"
     assert sorted(path.name for path in videos.iterdir()) == ["ep_4.mp4", "ep_5.mp4"]  # evaluations: 2, 4 and the last
     pictures = pictures_of(videos / "ep_4.mp4")
-    assert len(pictures) == 10 and pictures[0].shape == (960, 960, 3)  # episodes of 20 steps of 20 ms, four tiles
+    assert len(pictures) == 35 and pictures[0].shape == (640, 640, 3)  # an episode of 20 steps of 20 ms and a second, four tiles
+    assert np.abs(pictures[-1][5, 5].astype(int) - tuple(bytes.fromhex(video.TINTS["time"][1:]))).max() < 4
     assert not (tmp_path / "quiet" / "videos").exists()
 
 
@@ -237,7 +243,7 @@ def test_training_goes_on_when_a_video_fails(tmp_path, monkeypatch, capsys):
     def broken(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(video, "write_mp4", broken)
+    monkeypatch.setattr(encode, "write_mp4", broken)
     trained(tmp_path, "run", "capture_video=true", "capture_video_every=4")
     out = capsys.readouterr().out
     assert out.count("(OSError: no space left)") == 2 and "MAX EPOCHS NUM!" in out
