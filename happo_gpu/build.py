@@ -1,7 +1,6 @@
 """The composition root: from a config to the objects of a run. Alone names concrete classes."""
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import random
@@ -11,9 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
-from happo_gpu import accelerate, checkpoint, console, distributed, memory, precision, precompile
+from happo_gpu import accelerate, checkpoint, console, distributed, memory, precision, precompile, warm_up
 from happo_gpu.algo.on_policy import OnPolicyLearner
-from happo_gpu.baselines import Untrained
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.config.push import UpperConfig
@@ -195,12 +193,12 @@ def build_trainer(
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt),
                       cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
     if mode == "compile":
-        compile_learner(learner, cfg)
-        _compile_with_help(task, learner, cfg)
+        warm_up.compile_learner(learner, cfg)
+        warm_up.compile_with_help(task, learner, cfg)
     elif mode == "graph":
-        capture_learner(learner)
+        warm_up.capture_learner(learner)
     for each in (task, eval_task):
-        _warm_up(each)
+        warm_up.run_task(each)
     task.reset(stagger=cfg.task.env.staggerEpisodes)
     if state:
         trainer.load_state_dict(state)
@@ -210,58 +208,6 @@ def build_trainer(
 def _rollout_like(task, cfg: Config) -> Rollout:
     model = cfg.algo.model
     return Rollout.like(task, cfg.algo.episode_length, cfg.algo.chunk, model.recurrent_n, model.hidden_sizes[-1])
-
-
-def compile_learner(learner: OnPolicyLearner, cfg: Config) -> None:
-    """Its gradients, from the next call on."""
-    accelerate.compile_gradients(_hot(learner), precompile.learner_folder(cfg))
-
-
-def capture_learner(learner: OnPolicyLearner) -> None:
-    """Likewise, as CUDA graphs."""
-    accelerate.capture_gradients(_hot(learner))
-
-
-def _hot(learner: OnPolicyLearner) -> List[accelerate.Hot]:
-    return [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
-
-
-def _compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:
-    """Compiles or loads everything; where torch's cache is cold, half of it in another process."""
-    helper = precompile.Helper(cfg)
-    try:
-        with _aside(task.device):
-            if isinstance(task.sim, PlanarSim):
-                task.reset()
-                task.sim.substep()
-            helper.wait()
-            _warm_up(task)
-            warm_up_learner(learner)
-        helper.done()
-    finally:
-        helper.stop()
-
-
-_ROWS = 17  # of a minibatch that is there to be compiled for
-
-
-def warm_up_learner(learner: OnPolicyLearner) -> None:
-    """Compiles its gradients; nothing where they take memory, menus or deaths, for which nothing is compiled."""
-    if learner.chunk:
-        return
-    heads = learner.critic.head.out_features
-    learner.critic_gradients.add_plain(*_zeros(learner.num_states, heads, heads), torch.zeros(()))
-    if learner.cfg.actor_step == "trust_region":
-        return
-    for gradients, group in zip(learner.actor_gradients, learner.groups):
-        agent = learner.agents[group[0]]
-        if not agent.num_choices:
-            samples = _zeros(agent.num_obs, agent.num_actions, agent.num_actions)
-            gradients.add_plain(*samples, torch.zeros(_ROWS), torch.zeros(()))
-
-
-def _zeros(*sizes: int) -> List[torch.Tensor]:
-    return [torch.zeros(_ROWS, size) for size in sizes]
 
 
 def build_sinks(cfg: Config, run_dir: Path, seed: int) -> List[Sink]:
@@ -282,7 +228,7 @@ def build_console(run_dir: Path) -> Sink:
 
 def predict_memory(cfg: Config, device: torch.device) -> memory.Need:
     """What training will need, known before any of it is allocated: from tasks of two and three environments."""
-    with _aside(device):
+    with warm_up.aside(device):
         task, larger = (build_task(cfg, n, device, "eager") for n in (2, 3))
     rollout = _rollout_like(task, cfg)
     return memory.predict(cfg.algo, task, larger, rollout, cfg.task.env.numEnvs, cfg.train.eval_envs)
@@ -301,20 +247,6 @@ def build_camera(cfg: Config, dt: float) -> Optional[Camera]:
         print(f"warning: capture_video=True has no effect: {error}", flush=True)
         return None
     return Camera(cfg.capture_video_every, video.CAPTURED_ENVS, draw)
-
-
-def _warm_up(task) -> None:
-    """Compiles, or loads compiled code, before any clock of training runs."""
-    with _aside(task.device):
-        task.reset()
-        task.step(Untrained(task, chance=False).act(task.obs_buf, task.available_buf, task.reset_buf)[0])  # never a closed choice
-
-
-@contextlib.contextmanager
-def _aside(device: torch.device):
-    """Without gradients, and with the random state put back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-        yield
 
 
 def build_test_task(cfg: Config, device: torch.device, evaluations: int = 1):

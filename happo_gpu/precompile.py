@@ -84,15 +84,15 @@ def main() -> None:
     """The helper: builds the task and the learner of the config on stdin and compiles all but the physics step."""
     cfg, threads = pickle.load(sys.stdin.buffer)
     torch.set_num_threads(threads)
-    from happo_gpu import build  # which imports this module
+    from happo_gpu import build, warm_up  # which import this module
 
     device = torch.device("cpu")
     task = build.build_task(cfg, cfg.task.env.numEnvs, device, "compile")
     learner = build.build_learner(cfg, task, device, 0)
-    build.compile_learner(learner, cfg)
+    warm_up.compile_learner(learner, cfg)
     with torch.no_grad():
         if task.sim and cfg.sim.name == "planar":
             task.reset()
             task.sim.servo(task.commands)
             task.after_physics()
-        build.warm_up_learner(learner)
+        warm_up.run_learner(learner)

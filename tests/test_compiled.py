@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from conftest import CPU, compose_config
-from happo_gpu import accelerate, build, compiled, kept
+from happo_gpu import accelerate, build, compiled, kept, warm_up
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.types import AgentSpec, box
 
@@ -187,8 +187,8 @@ def test_compiled_gradients_are_those_of_autograd_and_only_plain_samples_have_th
                          "algo.model.use_layer_norm=true")
     learner = OnPolicyLearner([AgentSpec("a", 5, box(2)), AgentSpec("b", 5, box(2))], 11, 1, False, cfg.algo, CPU, 1)
     expected = {samples: gradients_of(learner, samples) for samples in (29, 1009)} if recurrent == "none" else {}
-    build.compile_learner(learner, cfg)
-    build.warm_up_learner(learner)
+    warm_up.compile_learner(learner, cfg)
+    warm_up.run_learner(learner)
     assert len(compilations) == (2 if recurrent == "none" else 0)  # both actors share one
     for samples, eager in expected.items():
         torch.testing.assert_close(gradients_of(learner, samples), eager, rtol=1e-4, atol=1e-5)

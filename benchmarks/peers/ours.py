@@ -15,7 +15,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from work import EPISODE, NUM_ACTIONS, NUM_OBS, NUM_STATES, Job, Noise, Turns, advance, agent_names, reward_of  # noqa: E402
 
-from happo_gpu import accelerate, build  # noqa: E402
+from happo_gpu import accelerate, warm_up  # noqa: E402
 from happo_gpu.algo.on_policy import OnPolicyLearner  # noqa: E402
 from happo_gpu.config.algo import AlgoConfig  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
@@ -80,7 +80,7 @@ def compiler(learner: OnPolicyLearner) -> Callable[[], None]:
     all_gradients = [*learner.actor_gradients, learner.critic_gradients]
     for gradients in all_gradients:
         accelerate.compile_gradients([(gradients, "add_plain", "_add_plain")], Path(tempfile.gettempdir()) / "happo_gpu_peers")
-    build.warm_up_learner(learner)
+    warm_up.run_learner(learner)
     compiled = [gradients.add_plain for gradients in all_gradients]
     for gradients in all_gradients:
         gradients.add_plain = gradients._add_plain

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -160,6 +160,14 @@ class PlanarSim(Sim):
         }
 
     # -- Sim ---------------------------------------------------------------------------------
+
+    def randomize(self, mask: Tensor, ranges: Dict[str, Sequence[Union[float, Tensor]]]) -> None:
+        """Likewise; an inertia that is not named follows its mass, as that of the same shape with another density does."""
+        super().randomize(mask, ranges)
+        for body in ("robot", "object"):
+            mass, inertia = f"{body}_mass", f"{body}_inertia"
+            if mass in ranges and inertia not in ranges:
+                self.params[inertia].copy_(self.nominal[inertia] * self.params[mass] / self.nominal[mass])
 
     def step(self, commands: Tensor) -> None:
         self.servo(commands)

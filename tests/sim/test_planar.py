@@ -424,8 +424,12 @@ def test_randomize_draws_within_the_factors_in_masked_worlds_only():
             assert low - 1e-5 <= factor.min() < low + 0.02 and high - 0.02 < factor.max() <= high + 1e-5, name
             # one draw a world: robots and axes share it
             torch.testing.assert_close(factor, factor.reshape(-1, factor.shape[-1])[0].expand_as(factor))
+        elif name == "object_inertia":  # follows its mass
+            torch.testing.assert_close(factor, sim.params["object_mass"][mask] / sim.nominal["object_mass"][mask])
         else:
             assert torch.equal(value, before[name]), name
+    sim.randomize(mask, {"object_mass": (1.5, 1.5), "object_inertia": (0.7, 0.7)})  # unless it is drawn itself
+    torch.testing.assert_close(sim.params["object_inertia"][mask], 0.7 * sim.nominal["object_inertia"][mask])
 
 
 def test_randomized_parameters_reach_the_physics():

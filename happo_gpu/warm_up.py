@@ -1,0 +1,77 @@
+"""Everything compiled or recorded that a run needs, before any clock of training runs."""
+from __future__ import annotations
+
+import contextlib
+from typing import List
+
+import torch
+
+from happo_gpu import accelerate, precompile
+from happo_gpu.algo.on_policy import OnPolicyLearner
+from happo_gpu.baselines import Untrained
+from happo_gpu.config import Config
+
+_ROWS = 17  # of a minibatch that is there to be compiled for
+
+
+def compile_learner(learner: OnPolicyLearner, cfg: Config) -> None:
+    """Its gradients, from the next call on."""
+    accelerate.compile_gradients(_hot(learner), precompile.learner_folder(cfg))
+
+
+def capture_learner(learner: OnPolicyLearner) -> None:
+    """Likewise, as CUDA graphs."""
+    accelerate.capture_gradients(_hot(learner))
+
+
+def _hot(learner: OnPolicyLearner) -> List[accelerate.Hot]:
+    return [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
+
+
+def compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:
+    """Compiles or loads everything; where torch's cache is cold, half of it in another process."""
+    helper = precompile.Helper(cfg)
+    try:
+        with aside(task.device):
+            if cfg.sim.name == "planar" and task.sim:
+                task.reset()
+                task.sim.substep()
+            helper.wait()
+            run_task(task)
+            run_learner(learner)
+        helper.done()
+    finally:
+        helper.stop()
+
+
+def run_task(task) -> None:
+    """A step, for which its methods are compiled or loaded."""
+    with aside(task.device):
+        task.reset()
+        task.step(Untrained(task, chance=False).act(task.obs_buf, task.available_buf, task.reset_buf)[0])  # never a closed choice
+
+
+def run_learner(learner: OnPolicyLearner) -> None:
+    """Likewise its gradients; nothing where they take memory, menus or deaths, for which nothing is compiled."""
+    if learner.chunk:
+        return
+    heads = learner.critic.head.out_features
+    learner.critic_gradients.add_plain(*_zeros(learner.num_states, heads, heads), torch.zeros(()))
+    if learner.cfg.actor_step == "trust_region":
+        return
+    for gradients, group in zip(learner.actor_gradients, learner.groups):
+        agent = learner.agents[group[0]]
+        if not agent.num_choices:
+            samples = _zeros(agent.num_obs, agent.num_actions, agent.num_actions)
+            gradients.add_plain(*samples, torch.zeros(_ROWS), torch.zeros(()))
+
+
+def _zeros(*sizes: int) -> List[torch.Tensor]:
+    return [torch.zeros(_ROWS, size) for size in sizes]
+
+
+@contextlib.contextmanager
+def aside(device: torch.device):
+    """Without gradients, and with the random state put back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        yield
