@@ -45,7 +45,7 @@ def compose_config(*overrides: str) -> config.Config:
 
 
 def make_task(*overrides: str, num_envs: int = 7):
-    cfg = compose_config(f"num_envs={num_envs}", *overrides)
+    cfg = compose_config(f"num_envs={num_envs}", "test=True", *overrides)  # to act in: fewer than there are minibatches will do
     return build.build_task(cfg, num_envs, CPU, "eager")
 
 

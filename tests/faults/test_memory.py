@@ -35,7 +35,9 @@ def test_networks_are_counted_to_the_weight():
 
 
 def test_twice_the_environments_need_twice_the_rollout_and_wider_layers_more():
-    small, twice, wide = need("num_envs=4096"), need("num_envs=8192"), need("num_envs=4096", "algo.model.hidden_sizes=[128,128]")
+    eighths = ("algo.actor_num_mini_batch=8", "algo.critic_num_mini_batch=8")
+    small, twice = need("num_envs=4096", *eighths), need("num_envs=8192", *eighths)
+    wide = need("num_envs=4096", "algo.model.hidden_sizes=[128,128]", *eighths)
     assert twice.rollout == 2 * small.rollout
     assert small.update < twice.update < 1.5 * small.update  # layers are worked off in pieces of the same size
     assert wide.update > 1.5 * small.update and wide.simulator == small.simulator
