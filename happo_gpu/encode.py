@@ -10,7 +10,7 @@ import numpy as np
 
 from happo_gpu.config import ConfigError
 
-FPS = 25
+FPS = 25  # unless a film says otherwise
 
 
 def check_packages(suffix: str) -> None:
@@ -30,7 +30,7 @@ def check_packages(suffix: str) -> None:
         raise ConfigError("videos need ffmpeg; write pip install --force-reinstall imageio-ffmpeg") from error
 
 
-def write(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarray] = None) -> int:
+def write(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarray] = None, fps: float = FPS) -> int:
     """Writes an mp4 or GIF, whole or not at all; returns the number of pictures.
 
     ``colours`` (C, 3) uint8, C <= 256, are a GIF's; without them it takes those of its first picture.
@@ -38,7 +38,7 @@ def write(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarr
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        count = write_gif(partial, pictures, colours) if path.suffix == ".gif" else write_mp4(partial, pictures)
+        count = write_gif(partial, pictures, colours, fps) if path.suffix == ".gif" else write_mp4(partial, pictures, fps)
         os.replace(str(partial), str(path))
     finally:
         if partial.exists():
@@ -47,13 +47,13 @@ def write(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarr
     return count
 
 
-def write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> int:
+def write_mp4(path: Path, pictures: Iterator[np.ndarray], fps: float) -> int:
     import imageio_ffmpeg
 
     first = next(pictures)
     size = (first.shape[1], first.shape[0])
     # veryfast: half the default's time for files of the same size, as the pictures are plain
-    writer = imageio_ffmpeg.write_frames(str(path), size, pix_fmt_in="rgba", fps=FPS, quality=8,
+    writer = imageio_ffmpeg.write_frames(str(path), size, pix_fmt_in="rgba", fps=fps, quality=8,
                                          output_params=["-preset", "veryfast"])
     writer.send(None)
     count = 0
@@ -66,7 +66,7 @@ def write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> int:
     return count
 
 
-def write_gif(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarray]) -> int:
+def write_gif(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.ndarray], fps: float) -> int:
     from PIL import Image
 
     first, count = next(pictures), itertools.count()
@@ -77,5 +77,5 @@ def write_gif(path: Path, pictures: Iterator[np.ndarray], colours: Optional[np.n
         palette.putpalette(colours.tobytes())
     images = (Image.fromarray(picture[:, :, :3]).quantize(palette=palette, dither=Image.Dither.NONE)
               for picture, _ in zip(itertools.chain([first], pictures), count))
-    next(images).save(str(path), save_all=True, append_images=images, duration=1000 // FPS, loop=0)
+    next(images).save(str(path), save_all=True, append_images=images, duration=round(1000 / fps), loop=0)
     return next(count)

@@ -25,7 +25,7 @@ from happo_gpu.outlines import COLOURS, DARK_GOLD, GOLD, GREY, Outlines, outline
 from happo_gpu.recording import Recording, record
 
 HOLD = 1.0  # s that an episode's last picture stays
-CAPTURED_ENVS, CAPTURED_WIDTH = 4, 640  # of an evaluation while training, which waits for its film
+CAPTURED_ENVS, CAPTURED_WIDTH, CAPTURED_FPS = 4, 640, 12.5  # of an evaluation while training, which waits for its film
 ROOM = 0.3  # m that robots may walk beyond where they start before a tile cuts them off
 PATH_STEP = 5  # control steps between the points of a drawn path
 WIDTH = 960  # px of a video, about
@@ -114,8 +114,9 @@ def star(radius: float) -> np.ndarray:
     return radius * np.where(np.arange(10) % 2, 0.4, 1.0)[:, None] * np.stack((np.cos(angle), np.sin(angle)), -1)
 
 
-def frames(recording: Recording, outlines: Outlines, dt: float, width: int = WIDTH, once: bool = False) -> Iterator[np.ndarray]:
-    """Pictures (H, W, 4) uint8, encode.FPS a second; ``dt`` is the recording's control period. Each is valid until the next.
+def frames(recording: Recording, outlines: Outlines, dt: float, width: int = WIDTH, fps: float = encode.FPS,
+           once: bool = False) -> Iterator[np.ndarray]:
+    """Pictures (H, W, 4) uint8, ``fps`` a second; ``dt`` is the recording's control period. Each is valid until the next.
 
     With ``once`` every environment shows its first episode and stays at its last picture, and the film ends with the last of them.
     """
@@ -127,11 +128,14 @@ def frames(recording: Recording, outlines: Outlines, dt: float, width: int = WID
     scale = tile / (farthest + 2.0 * (outlines.around + ROOM))
     canvas = Canvas(columns, math.ceil(num_envs / columns), tile)
     canvas.pixels[...] = 255  # where the last row has fewer tiles
-    hold = round(HOLD / dt)
+    hold, drawn = round(HOLD / dt), [-1] * num_envs
     order = first_alone(shown["episode"], hold) if once else timeline(shown["episode"], hold)
-    for picture in range(max(1, round(len(order) * dt * encode.FPS))):
+    for picture in range(max(1, round(len(order) * dt * fps))):
         for n in range(num_envs):
-            t = order[min(len(order) - 1, round(picture / encode.FPS / dt)), n]
+            t = order[min(len(order) - 1, round(picture / fps / dt)), n]
+            if t == drawn[n]:
+                continue
+            drawn[n] = t
             start = int(np.searchsorted(shown["episode"][:, n], shown["episode"][t, n]))
             end = outcome(shown, t, n, once)
             canvas.open_tile(n % columns, n // columns, TINTS.get(end, "#FFFFFF"))
@@ -161,7 +165,7 @@ def gif_colours() -> np.ndarray:
 def try_write(recording: Recording, path: Path, outlines: Outlines, dt: float) -> None:
     """Writes an mp4 of a recording's first episodes; where that fails says so and goes on, because a run must not end over a picture."""
     try:
-        encode.write(path, frames(recording, outlines, dt, CAPTURED_WIDTH, once=True))
+        encode.write(path, frames(recording, outlines, dt, CAPTURED_WIDTH, CAPTURED_FPS, once=True), fps=CAPTURED_FPS)
     except Exception as error:  # a full disk, a killed ffmpeg, whatever a picture can die of
         print(f"warning: no video {path} ({type(error).__name__}: {' '.join(str(error).split())[:160]})", flush=True)
 

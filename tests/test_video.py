@@ -226,7 +226,7 @@ def test_filming_evaluations_leaves_training_bit_identical(tmp_path):
     videos = tmp_path / "filming" / "videos"
     assert sorted(path.name for path in videos.iterdir()) == ["ep_4.mp4", "ep_5.mp4"]  # evaluations: 2, 4 and the last
     pictures = pictures_of(videos / "ep_4.mp4")
-    assert len(pictures) == 35 and pictures[0].shape == (640, 640, 3)  # an episode of 20 steps of 20 ms and a second, four tiles
+    assert len(pictures) == 18 and pictures[0].shape == (640, 640, 3)  # an episode of 20 steps of 20 ms and a second, four tiles
     assert np.abs(pictures[-1][5, 5].astype(int) - tuple(bytes.fromhex(video.TINTS["time"][1:]))).max() < 4
     assert not (tmp_path / "quiet" / "videos").exists()
 
