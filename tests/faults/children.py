@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-SMALL = ["task=Spread", "num_envs=11", "algo.episode_length=3", "algo.ppo_epoch=1", "algo.critic_epoch=1", "algo.model.hidden_sizes=[8,8]", "algo.actor_num_mini_batch=1",
-         "algo.critic_num_mini_batch=1", "train.eval_envs=3", "eval_every=0", "save_every=1", "num_threads=1"]
+SMALL = ["task=Spread", "num_envs=11", "algo.episode_length=3", "algo.ppo_epoch=1", "algo.critic_epoch=1",
+         "algo.model.hidden_sizes=[8,8]", "algo.actor_num_mini_batch=1", "algo.critic_num_mini_batch=1", "train.eval_envs=3", "eval_every=0", "save_every=1", "num_threads=1"]
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["happo_gpu.build", "happo_gpu.cli", "hydra", "torch.utils.tensorboard", "pytest", "children"])
 
