@@ -103,9 +103,12 @@ def _without_tracebacks_of_boards(error: Any) -> None:
         _excepthook(error)
 
 
+CLOCKS = ("train_seconds", "wall_time")  # of a record; no figures of the policy
+
+
 def evaluation_tags(record: Dict[str, Any]) -> Dict[str, float]:
     """An evaluation's figures under the names that curves have."""
-    return {f"evaluation/{key}": value for key, value in record.items() if isinstance(value, float) and key != "train_seconds"}
+    return {f"evaluation/{key}": value for key, value in record.items() if isinstance(value, float) and key not in CLOCKS}
 
 
 class Sink(Protocol):

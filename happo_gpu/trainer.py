@@ -144,11 +144,11 @@ class Trainer:
         recorder = Recorder(self.eval_task, self.camera.num_envs) if self._films() else None
         with recorder or nullcontext():
             result = evaluate(self.eval_task, policy, EVALUATION_SEED)
-        result.update(epoch=self.epoch, frames=self.frames, train_seconds=self.train_seconds)
-        self.logger.evaluation(result)
-        score = (result.get("success_rate", result["mean_return"]), -result.get("finished_time", 0.0))
         if recorder:
             self.camera.write(recorder.recording(), self.run_dir / "videos" / f"ep_{self.epoch}.mp4")
+        result.update(epoch=self.epoch, frames=self.frames, train_seconds=self.train_seconds, wall_time=time.time())
+        self.logger.evaluation(result)
+        score = (result.get("success_rate", result["mean_return"]), -result.get("finished_time", 0.0))
         better = self.best == float("-inf") or score > tuple(self.best)
         if better:
             self.best = list(score)
