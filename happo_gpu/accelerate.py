@@ -22,11 +22,15 @@ Compiler = Callable[[Sequence[torch.Tensor]], Method]  # the first call's argume
 
 # Below this many environment steps in all, compiling costs more than it saves: on two CPU cores with
 # 4,096 environments about 30 s to compile, then 4 ms instead of 25 ms for a control step.
-_WORTH_COMPILING = 6_000_000
+_STEPS_WORTH_COMPILING = 6_000_000
+# With few environments calls in Python take the time, some 0.6 ms of every decision, and compiling networks takes 12 to 25 s.
+DECISIONS_WORTH_COMPILING = 50_000
 
 
-def choose(mode: str, device: torch.device, env_steps: int) -> str:
+def choose(mode: str, device: torch.device, env_steps: int, decisions: int = 0) -> str:
     """Resolves ``auto``: graph on a GPU, compile on a CPU that has a C++ compiler, where the run is long enough.
+
+    ``decisions`` are those of a training run, all environments at once.
 
     Raises:
         ConfigError: graph without a GPU.
@@ -35,7 +39,8 @@ def choose(mode: str, device: torch.device, env_steps: int) -> str:
         raise ConfigError(f"accelerate=graph records CUDA graphs and the device is {device}; write accelerate=compile")
     if mode != "auto":
         return mode
-    if env_steps < _WORTH_COMPILING or not hasattr(torch, "compile"):
+    is_short = env_steps < _STEPS_WORTH_COMPILING and decisions < DECISIONS_WORTH_COMPILING
+    if is_short or not hasattr(torch, "compile"):
         return "eager"
     if device.type == "cuda":
         return "graph"
@@ -56,10 +61,10 @@ def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path, capture: 
         setattr(owner, attribute, _with_fallback(owner, attribute, eager, _capturing(compile_, owner) if capture else compile_))
 
 
-def compile_gradients(functions: Iterable[Hot], folder: Path) -> None:
+def compile_networks(functions: Iterable[Hot], folder: Path) -> None:
     """Likewise methods whose arguments are samples and whose object has networks: any number of samples shares one compilation.
 
-    Does nothing where compiled code cannot be kept: torch.compile would trace gradients at every start, and each size anew.
+    Does nothing where compiled code cannot be kept: torch.compile would trace them at every start, and each size anew.
     """
     _prepare_compilers()
     for owner, attribute, method in functions:

@@ -182,7 +182,7 @@ def build_trainer(
     cfg: Config, run_dir: Path, name: str, device: torch.device, seed: int, state: Optional[Dict[str, Any]] = None
 ) -> Trainer:
     """Everything that a training run needs, on ``device``; ``state`` is a checkpoint to continue."""
-    mode = accelerate.choose(cfg.accelerate, device, total_env_steps(cfg))
+    mode = accelerate.choose(cfg.accelerate, device, total_env_steps(cfg), cfg.train.max_iterations * cfg.algo.episode_length)
     task = build_task(cfg, cfg.task.env.numEnvs, device, mode, training=True)
     eval_task = build_task(cfg, cfg.train.eval_envs, device, mode)
     learner = build_learner(cfg, task, device, seed)
@@ -194,7 +194,8 @@ def build_trainer(
                       cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
     if mode == "compile":
         warm_up.compile_learner(learner, cfg)
-        warm_up.compile_with_help(task, learner, cfg)
+        warm_up.compile_policy(trainer.policy, cfg)
+        warm_up.compile_with_help(task, trainer.policy, learner, cfg)
     elif mode == "graph":
         warm_up.capture_learner(learner)
     for each in (task, eval_task):

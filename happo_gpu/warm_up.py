@@ -10,13 +10,20 @@ from happo_gpu import accelerate, precompile
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.baselines import Untrained
 from happo_gpu.config import Config
+from happo_gpu.nets.policy import Policy
 
 _ROWS = 17  # of a minibatch that is there to be compiled for
 
 
 def compile_learner(learner: OnPolicyLearner, cfg: Config) -> None:
     """Its gradients, from the next call on."""
-    accelerate.compile_gradients(_hot(learner), precompile.learner_folder(cfg))
+    accelerate.compile_networks(_hot(learner), precompile.learner_folder(cfg))
+
+
+def compile_policy(policy: Policy, cfg: Config) -> None:
+    """What samples a decision, where there are many to come."""
+    if policy.is_plain and cfg.train.max_iterations * cfg.algo.episode_length >= accelerate.DECISIONS_WORTH_COMPILING:
+        accelerate.compile_networks([(policy, "sample_plain", "_sample_plain")], precompile.learner_folder(cfg))
 
 
 def capture_learner(learner: OnPolicyLearner) -> None:
@@ -28,7 +35,7 @@ def _hot(learner: OnPolicyLearner) -> List[accelerate.Hot]:
     return [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
 
 
-def compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:
+def compile_with_help(task, policy: Policy, learner: OnPolicyLearner, cfg: Config) -> None:
     """Compiles or loads everything; where torch's cache is cold, half of it in another process."""
     helper = precompile.Helper(cfg)
     try:
@@ -36,6 +43,7 @@ def compile_with_help(task, learner: OnPolicyLearner, cfg: Config) -> None:
             if cfg.sim.name == "planar" and task.sim:
                 task.reset()
                 task.sim.substep()
+            policy.act(task.obs_buf, task.available_buf, task.reset_buf)
             helper.wait()
             run_task(task)
             run_learner(learner)

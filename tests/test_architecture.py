@@ -36,7 +36,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("video", BASE | {"canvas", "encode", "evaluate", "outlines", "recording", "command", "cli"}),
     ("render", BASE | {"encode", "evaluate", "outlines", "command", "cli"}),
     ("view", BASE | {"outlines", "scene", "playback", "command"}),
-    ("warm_up", BASE | {"accelerate", "algo", "baselines", "precompile"}),
+    ("warm_up", BASE | {"accelerate", "algo", "baselines", "nets", "precompile"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}), ("replay", {""}),
     ("testing", {""}),
 ]

@@ -195,6 +195,27 @@ def test_compiled_gradients_are_those_of_autograd_and_only_plain_samples_have_th
     assert capsys.readouterr().out == ""
 
 
+def draws_of(policy, num_envs: int) -> torch.Tensor:
+    """Actions and log-probabilities of one decision."""
+    torch.manual_seed(3)
+    return torch.cat(policy.act(torch.randn(num_envs, 12), None, torch.zeros(num_envs, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("iterations", [100, 20_000])
+def test_where_many_decisions_are_to_come_a_policy_is_compiled_and_draws_the_same(tmp_path, monkeypatch, compilations, capsys, iterations):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    cfg = compose_config(f"max_iterations={iterations}", "algo.model.hidden_sizes=[13,7]", "algo.model.use_feature_normalization=true")
+    learner = OnPolicyLearner([AgentSpec("a", 5, box(2)), AgentSpec("b", 7, box(3))], 11, 1, False, cfg.algo, CPU, 1)
+    policy, plain = learner.policy(29), learner.policy(29)
+    warm_up.compile_policy(policy, cfg)
+    for num_envs in (29, 1009):
+        torch.testing.assert_close(draws_of(policy, num_envs), draws_of(plain, num_envs), rtol=1e-5, atol=1e-5)
+    for actor in learner.actors:
+        torch.nn.init.constant_(actor.head.mean.bias, 3.0)  # learning goes on in the same tensors
+    torch.testing.assert_close(draws_of(policy, 29), draws_of(plain, 29), rtol=1e-5, atol=1e-5)
+    assert len(compilations) == (iterations > 100) and capsys.readouterr().out == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_compiled_task_computes_what_the_eager_one_does(kept, tmp_path, monkeypatch, compilations, capsys):

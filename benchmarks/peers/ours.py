@@ -21,6 +21,7 @@ from happo_gpu.config.algo import AlgoConfig  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
 from happo_gpu.data.collect import collect  # noqa: E402
 from happo_gpu.data.rollout import Rollout  # noqa: E402
+from happo_gpu.nets.policy import Policy  # noqa: E402
 from happo_gpu.tasks.vec_task import VecTask  # noqa: E402
 from happo_gpu.types import AgentSpec, box  # noqa: E402
 
@@ -64,7 +65,7 @@ def main() -> None:
     task = Trivial(job.num_envs)
     learner = OnPolicyLearner(task.agents, task.num_states, task.num_values, task.per_agent_states, cfg, CPU, 1)
     rollout, policy = Rollout.like(task, job.num_steps), learner.policy(job.num_envs)
-    compile_ = compiler(learner)
+    compile_ = compiler(learner, policy, task.obs_buf)
     task.reset()
     turns = Turns("this checkout")
     while True:
@@ -75,19 +76,20 @@ def main() -> None:
         compile_()  # after the first iteration, whose work was counted by hooks that compiled code does not call
 
 
-def compiler(learner: OnPolicyLearner) -> Callable[[], None]:
-    """Switches to compiled gradients, which are ready when this returns, as they are when the main command starts to train."""
-    all_gradients = [*learner.actor_gradients, learner.critic_gradients]
-    for gradients in all_gradients:
-        accelerate.compile_gradients([(gradients, "add_plain", "_add_plain")], Path(tempfile.gettempdir()) / "happo_gpu_peers")
+def compiler(learner: OnPolicyLearner, policy: Policy, obs: Tensor) -> Callable[[], None]:
+    """Switches to compiled networks, which are ready when this returns, as they are when the main command starts to train."""
+    hot = [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
+    hot.append((policy, "sample_plain", "_sample_plain"))
+    accelerate.compile_networks(hot, Path(tempfile.gettempdir()) / "happo_gpu_peers")
     warm_up.run_learner(learner)
-    compiled = [gradients.add_plain for gradients in all_gradients]
-    for gradients in all_gradients:
-        gradients.add_plain = gradients._add_plain
+    policy.act(obs, None, torch.ones(len(obs), dtype=torch.bool))
+    compiled = [getattr(owner, attribute) for owner, attribute, _ in hot]
+    for owner, attribute, eager in hot:
+        setattr(owner, attribute, getattr(owner, eager))
 
     def switch() -> None:
-        for gradients, add_plain in zip(all_gradients, compiled):
-            gradients.add_plain = add_plain
+        for (owner, attribute, _), method in zip(hot, compiled):
+            setattr(owner, attribute, method)
 
     return switch
 

@@ -17,8 +17,12 @@ class Gaussian(NamedTuple):
     mean: Tensor  # (..., U_i)
     std: Tensor  # (U_i,)
 
+    def at(self, noise: Tensor) -> Tensor:
+        """The sample that standard normal noise (..., U_i) makes."""
+        return self.mean + self.std * noise
+
     def sample(self) -> Tensor:
-        return self.mean + self.std * torch.randn_like(self.mean)
+        return self.at(torch.randn_like(self.mean))
 
     def mode(self) -> Tensor:
         return self.mean
