@@ -5,7 +5,7 @@
 
 Each checkpoint pushes in the first episodes of --episodes worlds (separated spawn, MAPush's success), on the planar
 simulator that it was trained on and on whole Go1s that walk on the project's own policy and on any other that is
-given. Writes benchmarks/results/transfer.json.
+given. Exceptions are falls and collisions of the robots. Writes benchmarks/results/transfer.json after every row.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ process.prepare()
 import torch  # noqa: E402
 import yaml  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
-from machine import machine  # noqa: E402
+from machine import commit, machine  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from happo_gpu import build, cli, command, evaluate  # noqa: E402
@@ -35,7 +35,7 @@ from happo_gpu.config import parse  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
 from happo_gpu.config.sims import MujocoConfig  # noqa: E402
 
-COLUMNS = ("success_rate", "finished_time", "collaboration_degree", "collision_rate")
+COLUMNS = ("success_rate", "finished_time", "collaboration_degree", "pushing_together", "collision_rate")
 SEED = 7  # of the starts and goals, the same for every policy
 
 
@@ -76,15 +76,16 @@ def main() -> None:
     speed = rate(128)
     print(f"two whole Go1s and the box: {speed:,.0f} environment steps/s with 128 worlds, {torch.get_num_threads()} threads")
     rows = []
-    print(f"{'checkpoint':>12}  {'legs':<24}{'success':>9}{'95 % interval':>18}{'finished':>10}{'together':>10}{'collisions':>12}")
+    print(f"{'checkpoint':>12}  {'legs':<24}{'success':>9}{'95 % interval':>18}{'finished':>10}{'pushing together':>18}{'exceptions':>12}")
     for i, path in enumerate(arguments.checkpoints):
         for walker in ("", "own", *arguments.locomotion):
             row = {"checkpoint": i, "legs": Path(walker).stem or "none (planar)", **push(path, arguments.episodes, walker)}
             rows.append(row)
             low, high = row["success_rate_ci95"]
             print(f"{i:>12}  {row['legs']:<24}{100 * row['success_rate']:>7.1f} %{100 * low:>10.1f} to {100 * high:.1f}"
-                  f"{row['finished_time']:>8.2f} s{row['collaboration_degree']:>10.2f}{100 * row['collision_rate']:>10.2f} %", flush=True)
-    arguments.output.write_text(json.dumps({"machine": machine(), "steps_per_s": speed, "rows": rows}, indent=1) + "\n")
+                  f"{row['finished_time']:>8.2f} s{100 * row['pushing_together']:>16.0f} %{100 * row['collision_rate']:>10.2f} %", flush=True)
+            whole = {"machine": machine(), "commit": commit(), "steps_per_s": speed, "rows": rows}
+            arguments.output.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 if __name__ == "__main__":
