@@ -5,14 +5,13 @@
 
 Every size runs in a process of its own, on the main command's settings (further arguments override them). A rate
 is the median over rounds; a step is one control step of 20 ms of one environment. ``learner`` trains on a rollout
-that no simulator fills; logging and evaluation are what they add to an iteration, at the run's own cadence. The floor is the time that the iteration's matrix products would take at the speed that
-this machine reaches on a large one, and the fraction is floor over measured time. Writes
+that no simulator fills. The floor is the time that the iteration's matrix products would take at the speed that this machine reaches on
+a large one, and the fraction is floor over measured time. What logging and evaluations add is overheads.py's question. Writes
 benchmarks/results/throughput_<device>.json and .png.
 """
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from machine import device_name, machine
+from machine import commit, device_name, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -43,7 +42,6 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
 
     from happo_gpu import build, config
     from happo_gpu.data.collect import collect
-    from happo_gpu.evaluate import evaluate
 
     with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
         composed = compose("config", overrides=[f"num_envs={num_envs}", *overrides])
@@ -69,13 +67,9 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     pieces = {
         "simulator": simulate, "simulator_and_inference": lambda: collect(task, policy, rollout),
         "inference": infer, "learner": lambda: learner.update(rollout), "end_to_end": trainer.iterate,
-        "end_to_end_logged": lambda: trainer._after_iteration(trainer.iterate()),
     }
-    trainer.cfg = dataclasses.replace(cfg.train, log_every=1, eval_every=0, save_every=0)
     collect(task, policy, rollout)  # what the learner learns from
     seconds = {name: timed(piece, device, rounds) for name, piece in pieces.items()}
-    seconds["evaluation"] = timed(
-        lambda: evaluate(trainer.eval_task, learner.policy(trainer.eval_task.num_envs, True), 1), device, 1)
     trainer.logger.close()
     home.cleanup()
     steps = trainer.frames_per_epoch
@@ -86,9 +80,7 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     return {
         "num_envs": num_envs, "threads": torch.get_num_threads(), "env_steps_per_iteration": steps,
         "seconds": seconds,
-        "rates": {name: steps / value for name, value in seconds.items() if name != "evaluation"},
-        "cost_of_logging": seconds["end_to_end_logged"] / seconds["end_to_end"] - 1.0,
-        "cost_of_evaluation": seconds["evaluation"] / (cfg.train.eval_every * seconds["end_to_end"]) if cfg.train.eval_every else 0.0,
+        "rates": {name: steps / value for name, value in seconds.items()},
         "decisions_per_s": steps / task.decimation / seconds["end_to_end"],
         "agent_steps_per_s": steps * len(task.agents) / seconds["end_to_end"],
         "seconds_per_million_steps": 1e6 * seconds["end_to_end"] / steps,
@@ -165,8 +157,7 @@ def show(row: dict) -> None:
     rates = row["rates"]
     cells = [f"{rates[name]:,.0f}" for name in ("simulator", "simulator_and_inference", "learner", "end_to_end")]
     print(f"{row['num_envs']:>9,}" + "".join(f"{cell:>14}" for cell in cells) + f"{row['decisions_per_s']:>12,.0f}"
-          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %{100 * row['cost_of_logging']:>9.1f} %"
-          f"{100 * row['cost_of_evaluation']:>10.1f} %", flush=True)
+          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %", flush=True)
 
 
 def draw(rows: list, path: Path) -> None:
@@ -198,7 +189,7 @@ def main() -> None:
         print(json.dumps(measure(num_envs, overrides, arguments.rounds, arguments.profile)))
         return
     output = arguments.output or ROOT / "benchmarks" / "results" / f"throughput_{device_name()}.json"
-    print(f"{'envs':>9}{'simulator':>14}{'+ inference':>14}{'learner':>14}{'end to end':>14}{'decisions':>12}{'MB':>10}{'of floor':>12}{'logging':>11}{'evaluation':>12}")
+    print(f"{'envs':>9}{'simulator':>14}{'+ inference':>14}{'learner':>14}{'end to end':>14}{'decisions':>12}{'MB':>10}{'of floor':>12}")
     rows = []
     for num_envs in arguments.num_envs:
         command = [sys.executable, __file__, "--worker", "--num-envs", str(num_envs), "--rounds", str(arguments.rounds),
@@ -209,7 +200,7 @@ def main() -> None:
         rows.append(json.loads(process.stdout.splitlines()[-1]))
         show(rows[-1])
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps({"machine": machine(), "overrides": overrides, "rows": rows}, indent=1) + "\n")
+        output.write_text(json.dumps({"machine": machine(), "commit": commit(), "overrides": overrides, "rows": rows}, indent=1) + "\n")
     if len(rows) > 1:
         draw(rows, output.with_suffix(".png"))
 
