@@ -69,7 +69,7 @@ def seed_everything(seed: int, deterministic: bool) -> int:
     """
     if seed < 0:
         seed = distributed.agree(random.SystemRandom().randrange(2**31))
-    torch.manual_seed(seed + _RANK_STRIDE * distributed.RANK)
+    torch.manual_seed(_own_seed(seed))
     random.seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -77,10 +77,16 @@ def seed_everything(seed: int, deterministic: bool) -> int:
     return seed
 
 
+def _own_seed(seed: int) -> int:
+    """Of this process, for its environments and noise; 32 bits, which all who are given one take."""
+    return (seed + _RANK_STRIDE * distributed.RANK) % 2**32
+
+
 def build_task(cfg: Config, num_envs: int, device: torch.device, mode: str, training: bool = False):
     """The task on its simulator, accelerated as ``mode`` says; with its curriculum, if it has one, for ``training`` only."""
     if cfg.task.name in SINGLE_TASKS:
-        return single.shared(cfg.task, device, lambda: SINGLE_TASKS[cfg.task.name](cfg.task, device, cfg.seed))
+        seed = cfg.seed if cfg.seed < 0 else _own_seed(cfg.seed)
+        return single.shared(cfg.task, device, lambda: SINGLE_TASKS[cfg.task.name](cfg.task, device, seed))
     whole = {**SMALL_TASKS, **OUTSIDE_TASKS}.get(cfg.task.name)
     if whole:
         return whole(cfg.task, num_envs, device)

@@ -79,7 +79,10 @@ class IsaacGymEnvs(VecTask):
 
 def make(cfg: IsaacGymEnvsConfig, device: torch.device, seed: int) -> IsaacGymEnvs:
     """By IsaacGymEnvs' own config, with our name, sizes and device."""
-    import isaacgymenvs
+    try:
+        import isaacgymenvs
+    except ImportError as error:
+        raise ConfigError(f"task=IsaacGymEnvs: {error}; only python train.py imports Isaac Gym in time, before torch") from error
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 

@@ -1,6 +1,7 @@
 """What the adapter does with what IsaacGymEnvs' interface tells it, on a stand-in; and, where it is installed, the real thing."""
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from conftest import CPU, compose_config
+from happo_gpu import build, distributed
 from happo_gpu.config import ConfigError
+from happo_gpu.tasks import single
 from happo_gpu.tasks.isaacgymenvs import IsaacGymEnvs
 
 
@@ -75,6 +78,23 @@ def test_without_isaac_gym_it_is_one_line_that_says_what_to_install():
     code = "import sys; sys.modules['isaacgym'] = None; from happo_gpu import isaac; isaac.before_torch({'task': {'name': 'IsaacGymEnvs'}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "needs the package isaacgym; install NVIDIA's Isaac Gym Preview 4" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("isaacgymenvs") is not None, reason="it is installed")
+def test_commands_that_cannot_import_it_in_time_say_so_in_one_line():
+    cfg = compose_config("task=IsaacGymEnvs", "task.env.name=Ant", "sim_device=cpu", "rl_device=cpu")
+    with pytest.raises(ConfigError, match="task=IsaacGymEnvs: .*only python train.py imports Isaac Gym in time"):
+        build.build_task(cfg, 3, CPU, "eager")
+
+
+@pytest.mark.parametrize("seed, rank, expected", [(5, 0, 5), (5, 2, 2_000_011), (-1, 2, -1)])
+def test_environments_of_every_process_have_a_seed_of_their_own(monkeypatch, seed, rank, expected):
+    given = []
+    monkeypatch.setitem(build.SINGLE_TASKS, "IsaacGymEnvs", lambda cfg, device, seed: given.append(seed))
+    monkeypatch.setattr(single, "_MADE", {})
+    monkeypatch.setattr(distributed, "RANK", rank)
+    build.build_task(compose_config("task=IsaacGymEnvs", "task.env.name=Ant", "sim_device=cpu", "rl_device=cpu", f"seed={seed}"), 3, CPU, "eager")
+    assert given == [expected]
 
 
 def test_isaac_gym_itself():
