@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 
 from happo_gpu import cli, command, evaluate
 from happo_gpu.config import parse
+from happo_gpu.saved import saved_raw
 
 TRAINING = ["num_envs=1024", "max_iterations=200", "eval_every=20"]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -85,7 +86,7 @@ def settings(variant: str, arguments: argparse.Namespace, extra: List[str]) -> L
 
 def figures(path: Path, episodes: int, sim: str, *overrides: str, trained: bool = False) -> Row:
     """A checkpoint's first episodes on the default task and simulator, or on those that it was trained on."""
-    raw = command.saved_raw(cli.run_of(path))
+    raw = saved_raw(cli.run_of(path))
     if not trained:
         with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
             default = OmegaConf.to_container(compose("config", overrides=[BASE, *([f"sim={sim}"] if sim else []), *overrides]), resolve=True)

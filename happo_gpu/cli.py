@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from happo_gpu import process
+from happo_gpu.config.files import CFG_DIR, GROUPS, composed_raw
 
 _START = time.perf_counter()
-_PACKAGE = Path(__file__).resolve().parent
-CFG_DIR = _PACKAGE / "cfg" if (_PACKAGE / "cfg").is_dir() else _PACKAGE.parent / "cfg"
-GROUPS = ("task", "sim", "algo", "train")
 
 
 def main() -> None:
@@ -99,13 +97,9 @@ def _split(argument: str) -> Tuple[str, str]:
 
 
 def _known_keys(groups: List[str]) -> List[str]:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
     from happo_gpu.config.schema import flatten
 
-    with initialize_config_dir(str(CFG_DIR), version_base="1.2"):
-        return flatten(OmegaConf.to_container(compose("config", overrides=groups)))
+    return flatten(composed_raw(groups))
 
 
 # -- one run -------------------------------------------------------------------------------------
@@ -114,7 +108,7 @@ def _known_keys(groups: List[str]) -> List[str]:
 def _run(composed: Any) -> None:
     from omegaconf import OmegaConf
 
-    from happo_gpu import isaac
+    from happo_gpu import isaac, saved
 
     raw = OmegaConf.to_container(composed, resolve=True)
     isaac.before_torch(raw)
@@ -122,8 +116,8 @@ def _run(composed: Any) -> None:
     if raw["resume"]:
         run_dir, raw = _resumed(raw)
     elif raw["test"] and raw["checkpoint"] and not raw["agent"]:
-        saved = run_of(_from_here(raw["checkpoint"])) / "config.yaml"
-        raw = _on_top_of(saved, raw) if saved.is_file() else raw
+        played = run_of(_from_here(raw["checkpoint"]))
+        raw = saved.with_typed(played, raw, _typed()) if (played / "config.yaml").is_file() else raw
     isaac.before_torch(raw)
     from happo_gpu.config import ConfigError, parse
 
@@ -234,7 +228,7 @@ def _test(cfg: Any) -> None:
     from happo_gpu import testing
     from happo_gpu.config import ConfigError
 
-    typed = [override for override in _typed() if _split(override)[0].split(".")[0] in ("task", "sim")]
+    typed = [override for override in _typed() if _split(override)[0].lstrip("+~").split(".")[0] in ("task", "sim")]
     path = _from_here(cfg.checkpoint)
     if cfg.agent:
         testing.evaluate_agent(cfg, Path("runs") / f"{cfg.task.name}_{cfg.agent}", typed)
@@ -261,8 +255,7 @@ def _new_run_dir(cfg: Any) -> Path:
 
 def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
     """The run directory to continue (None: start one) and its config with what was typed on top."""
-    import yaml
-
+    from happo_gpu import saved
     from happo_gpu.config import ConfigError
 
     if raw["resume"] == "auto":
@@ -274,11 +267,10 @@ def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
         run_dir = _from_here(raw["resume"])
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError(f"resume={raw['resume']}: no run there (config.yaml is missing); give a directory under runs/, or auto")
-    merged = _on_top_of(run_dir / "config.yaml", raw)
-    saved = yaml.safe_load((run_dir / "config.yaml").read_text())
+    before, merged = saved.saved_raw(run_dir), saved.with_typed(run_dir, raw, _typed())
     for key in ("task", "sim", "algo"):
-        if merged[key]["name"] != saved[key]["name"]:
-            raise ConfigError(f"{key}={merged[key]['name']}: the run in {run_dir} has {key}={saved[key]['name']}; "
+        if merged[key]["name"] != before[key]["name"]:
+            raise ConfigError(f"{key}={merged[key]['name']}: the run in {run_dir} has {key}={before[key]['name']}; "
                               "start a new run to change it")
     return run_dir, merged
 
@@ -296,31 +288,11 @@ def _newest_run(stem: str) -> Optional[Path]:
     return next((run for _, _, run in sorted(runs, reverse=True) if checkpoint.has_good(run)), None)
 
 
-def _on_top_of(path: Path, raw: Dict[str, Any]) -> Dict[str, Any]:
-    """A run's saved config with what was typed now on top; a group typed by another name replaces its own.
-
-    A key that is newer than the run takes its default.
-    """
-    import yaml
-    from omegaconf import OmegaConf
-
-    typed = OmegaConf.create(raw)
-    merged = OmegaConf.merge(typed, OmegaConf.create(yaml.safe_load(path.read_text())))
-    keys = [_split(override)[0] for override in _typed()]
-    for key in ("task", "sim", "algo"):
-        if key in keys and typed[key].name != merged[key].name:
-            merged[key] = typed[key]
-    for key in keys:
-        if key not in GROUPS:
-            OmegaConf.update(merged, key, OmegaConf.select(typed, key))
-    return OmegaConf.to_container(merged)
-
-
 def _typed() -> List[str]:
     """The overrides of this run's command line, of a multirun those of one of its jobs."""
     from hydra.core.hydra_config import HydraConfig
 
-    return [override.lstrip("+") for override in HydraConfig.get().overrides.task]
+    return list(HydraConfig.get().overrides.task)
 
 
 def run_of(checkpoint: Path) -> Path:

@@ -10,8 +10,7 @@ import yaml
 from happo_gpu import cli
 from happo_gpu.config import Config, ConfigError, parse
 from happo_gpu.config.schema import typed
-
-SAVED_GROUPS = ("task", "sim", "algo")  # train/<Task><ALGO>.yaml is spread over them
+from happo_gpu.saved import saved_raw
 
 
 def run(main: Callable[[List[str]], None], usage: str) -> None:
@@ -38,29 +37,6 @@ def options(cls: type, arguments: List[str], defaults: Dict[str, Any]) -> Any:
         except yaml.YAMLError:  # a path with a bracket in it
             given[key] = value
     return typed(cls, {**defaults, **given}, "")
-
-
-def saved_raw(run_dir: Path, sim: str = "") -> Dict[str, Any]:
-    """A run's saved config as plain data, on its own or another simulator; a key that is newer than the run takes its default."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-
-    path = run_dir / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: it says which task and model a checkpoint is of; "
-                          "give a checkpoint where its run left it, runs/<run>/nn/<name>.pth")
-    try:
-        saved = yaml.safe_load(path.read_text())
-        if sim and sim != saved["sim"]["name"]:
-            saved["sim"] = {"name": sim}  # all else as cfg/sim has it
-        groups = [f"{group}={saved[group]['name']}" for group in SAVED_GROUPS]
-        with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
-            defaults = compose("config", overrides=groups)
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, HydraException) as error:
-        raise ConfigError(f"{path} cannot be read ({' '.join(str(error).split())[:160]}): it is damaged or no run's config") from error
-    OmegaConf.set_struct(defaults, False)  # a run may have keys of its own: +task.randomize.object_mass=[0.9,1.1]
-    return OmegaConf.to_container(OmegaConf.merge(defaults, saved), resolve=True)
 
 
 def saved_config(run_dir: Path, sim: str = "", **changes: Any) -> Config:

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from happo_gpu import build, checkpoint
 from happo_gpu.cli import run_of
-from happo_gpu.command import options, run, saved_raw
+from happo_gpu.command import options, run
 from happo_gpu.config import ConfigError, parse
 from happo_gpu.nets.actor import Actor
 from happo_gpu.nets.recurrent import Memory
+from happo_gpu.saved import saved_raw
 from happo_gpu.types import AgentSpec, Command, Quantity, to_commands
 
 CARD = "card.json"

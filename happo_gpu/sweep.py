@@ -27,6 +27,7 @@ import yaml
 
 from happo_gpu import cli, command
 from happo_gpu.config import Config, ConfigError, parse
+from happo_gpu.config.files import CFG_DIR, composed_raw
 from happo_gpu.config.schema import limit
 
 RUNS = Path("runs")
@@ -72,7 +73,7 @@ def search_of(arguments: List[str]) -> Tuple[Search, Config]:
     fixed = [override.input_line for override in typed.values() if not override.is_sweep_override()]
     cli.check_groups(arguments)
     first = [f"{key}={_values(override)[0]}" for key, override in typed.items() if override.is_sweep_override()]
-    defaults = yaml.safe_load((cli.CFG_DIR / "sweep.yaml").read_text())[_config([*fixed, *first]).algo.actor_step]
+    defaults = yaml.safe_load((CFG_DIR / "sweep.yaml").read_text())[_config([*fixed, *first]).algo.actor_step]
     space = {**_overrides([f"{key}={values}" for key, values in defaults.items()]), **typed}
     search = Search(fixed, {key: override for key, override in space.items() if override.is_sweep_override()})
     if not search.space:
@@ -94,14 +95,11 @@ def _overrides(arguments: List[str]) -> Dict[str, Any]:
 
 
 def _config(arguments: List[str]) -> Config:
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
-            return parse(OmegaConf.to_container(compose("config", overrides=arguments), resolve=True))
+        return parse(composed_raw(arguments))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(cli.reason_of(error, arguments)) from error
 

@@ -9,12 +9,10 @@ from typing import Tuple
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from happo_gpu import build, config
 from happo_gpu.algo.on_policy import OnPolicyLearner
-from happo_gpu.cli import CFG_DIR
+from happo_gpu.config.files import composed_raw
 from happo_gpu.data.rollout import Rollout
 
 CPU = torch.device("cpu")
@@ -36,8 +34,7 @@ def compose_raw(*overrides: str) -> dict:
 
 @functools.lru_cache(maxsize=None)  # Hydra takes a fifth of a second, and many tests start from the same config
 def _composed(overrides: Tuple[str, ...]) -> dict:
-    with initialize_config_dir(str(CFG_DIR), version_base="1.2"):
-        return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+    return composed_raw(overrides)
 
 
 def compose_config(*overrides: str) -> config.Config:

@@ -15,7 +15,7 @@ PACKAGE = Path(happo_gpu.__file__).parent
 # module prefix -> prefixes of happo_gpu that it may import, besides its own package
 BASE = {"config", "types", "geometry"}
 LAYERS: List[Tuple[str, Set[str]]] = [
-    ("config", set()), ("process", set()), ("signals", set()), ("isaac", {"config"}), ("types", set()), ("geometry", set()),
+    ("config", set()), ("saved", {"config"}), ("process", set()), ("signals", set()), ("isaac", {"config"}), ("types", set()), ("geometry", set()),
     ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("kept", set()), ("compiled", BASE | {"kept"}), ("captured", BASE),
     ("accelerate", BASE | {"compiled", "captured"}),
     ("outside.worker", set()), ("outside", BASE),

@@ -66,12 +66,13 @@ def test_a_run_is_evaluated_on_another_simulator_and_several_seeds(finished_run)
     assert result.stdout.count("success [95 %]") == 2 and (run_dir / "evaluations.svg").is_file()
 
 
-def test_a_small_task_without_a_simulator_is_trained_and_evaluated(tmp_path):
-    tiny = ["task=Recall", "num_envs=11", "train.eval_envs=5", "num_threads=1"]
-    result = train(tmp_path, *tiny, "max_iterations=1", "experiment=small")
+def test_a_small_task_without_a_simulator_is_trained_continued_and_evaluated_without_being_named_again(tmp_path):
+    result = train(tmp_path, "task=Recall", "num_envs=11", "train.eval_envs=5", "num_threads=1", "max_iterations=1", "experiment=small")
     assert result.returncode == 0 and "evaluation: return" in result.stdout, result.stderr
     (run_dir,) = (tmp_path / "runs").iterdir()
-    result = train(tmp_path, *tiny, "test=True", f"checkpoint={run_dir}/nn/small.pth")
+    result = train(tmp_path, f"resume={run_dir}", "max_iterations=2")
+    assert result.returncode == 0 and "epoch: 2/2" in result.stdout, result.stderr
+    result = train(tmp_path, "test=True", f"checkpoint={run_dir}/nn/small.pth")
     assert result.returncode == 0, result.stderr
     written = json.loads((run_dir / "evaluation.json").read_text())
     assert 0.0 <= written["mean_score"] <= 1.0 and "sim" not in written and "score" in result.stdout

@@ -95,6 +95,17 @@ def typed(cls: type, raw: Any, path: str) -> Any:
     return cls(**values)
 
 
+def free_groups(cls: type, prefix: str = "") -> List[str]:
+    """Dotted names of a config class's groups of keys that it does not name itself."""
+    found: List[str] = []
+    for name, hint in _hints_of(cls).items():
+        if typing.get_origin(hint) is dict:
+            found.append(prefix + name)
+        elif dataclasses.is_dataclass(hint):
+            found += free_groups(hint, f"{prefix}{name}.")
+    return found
+
+
 def check_pairs(path: str, pairs: Dict[str, Tuple[float, ...]], what: str) -> None:
     """Raises where a range, two positive numbers, is none."""
     for key, (low, *high) in pairs.items():

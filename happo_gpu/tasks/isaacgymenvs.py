@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from happo_gpu.config import ConfigError
+from happo_gpu.config.files import composed
 from happo_gpu.config.tasks import IsaacGymEnvsConfig
 from happo_gpu.tasks.vec_task import VecTask
 from happo_gpu.types import AgentSpec, Command, box
@@ -83,15 +84,13 @@ def make(cfg: IsaacGymEnvsConfig, device: torch.device, seed: int) -> IsaacGymEn
         import isaacgymenvs
     except ImportError as error:
         raise ConfigError(f"task=IsaacGymEnvs: {error}; only python train.py imports Isaac Gym in time, before torch") from error
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
     where = str(device) if device.type == "cpu" else f"cuda:{device.index or 0}"
     typed = [f"task={cfg.env.name}", f"num_envs={cfg.env.numEnvs}", f"seed={seed}", f"sim_device={where}", f"rl_device={where}",
              f"pipeline={'cpu' if device.type == 'cpu' else 'gpu'}", *cfg.env.overrides]
     try:
-        with initialize_config_dir(str(Path(isaacgymenvs.__file__).parent / "cfg"), version_base="1.1"):
-            theirs = compose("config", overrides=typed)
+        theirs = composed(typed, Path(isaacgymenvs.__file__).parent / "cfg", "1.1")
     except HydraException as error:
         raise ConfigError(f"IsaacGymEnvs refuses {' '.join(typed)}: {error}") from error
     env = isaacgymenvs.make(seed, cfg.env.name, cfg.env.numEnvs, where, where, headless=theirs.headless, force_render=theirs.force_render, cfg=theirs)

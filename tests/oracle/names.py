@@ -6,7 +6,7 @@ from typing import Any, Dict, List
 
 import yaml
 
-from happo_gpu.cli import CFG_DIR
+from happo_gpu.config.files import CFG_DIR
 from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.config.schema import typed
 from happo_gpu.types import ActionSpace, AgentSpec, box, discrete

@@ -11,7 +11,7 @@ import yaml
 
 pytest.importorskip("mujoco", reason="sim=mujoco needs the extra [mujoco]")
 
-from happo_gpu.cli import CFG_DIR  # noqa: E402
+from happo_gpu.config.files import CFG_DIR  # noqa: E402
 from happo_gpu.config import ConfigError  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
 from happo_gpu.config.sims import LeggedConfig, MujocoConfig  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from happo_gpu.cli import CFG_DIR
+from happo_gpu.config.files import CFG_DIR
 from happo_gpu.config.schema import typed
 from happo_gpu.config.sims import MujocoConfig, PlanarConfig
 from happo_gpu.outlines import outline_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from happo_gpu.cli import CFG_DIR
+from happo_gpu.config.files import CFG_DIR
 from happo_gpu.config.schema import typed
 from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.geometry import box_distance, rotate, rotate_back
