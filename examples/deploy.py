@@ -165,6 +165,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=1)
     parser.add_argument("--fast", action="store_true", help="do not wait for real time")
     given = parser.parse_args()
+    if given.episodes < 1:
+        fail(f"--episodes {given.episodes}: write 1 or more")
     card = read_card(given.export)
     spawn = multiprocessing.get_context("spawn")  # a fork would share this process's modules
     here, there = spawn.Pipe()

@@ -33,7 +33,7 @@ from happo_gpu.tasks.recall import Recall
 from happo_gpu.tasks.spread import Spread
 from happo_gpu.tasks.walk import Go1Walk, objects_of
 from happo_gpu.tracking import WandbRun
-from happo_gpu.trainer import Camera, Trainer
+from happo_gpu.trainer import EVALUATION_SEED, Camera, Trainer
 
 _RANK_STRIDE = 1_000_003  # between the seeds of processes: runs with neighbouring seeds share none
 SMALL_TASKS = {"Spread": Spread, "Harvest": Harvest, "Recall": Recall, "Crew": Crew}  # no simulator
@@ -59,6 +59,8 @@ def device_of(cfg: Config) -> torch.device:
         chosen.append(device)
     if chosen[0] != chosen[1]:
         raise ConfigError(f"sim_device={chosen[0]} and rl_device={chosen[1]} differ; rollouts stay on one device")
+    if chosen[0].type == "cuda":
+        torch.cuda.set_device(chosen[0])  # streams, graphs and timing events are made on the current device
     return chosen[0]
 
 
@@ -190,7 +192,9 @@ def build_trainer(
     """Everything that a training run needs, on ``device``; ``state`` is a checkpoint to continue."""
     mode = accelerate.choose(cfg.accelerate, device, total_env_steps(cfg), cfg.train.max_iterations * cfg.algo.episode_length)
     task = build_task(cfg, cfg.task.env.numEnvs, device, mode, training=True)
-    eval_task = build_task(cfg, cfg.train.eval_envs, device, mode)
+    with warm_up.aside(device):
+        torch.manual_seed(EVALUATION_SEED)  # a task with maps draws them now: the same for every run, and for test=True with this seed
+        eval_task = build_task(cfg, cfg.train.eval_envs, device, mode)
     learner = build_learner(cfg, task, device, seed)
     rollout = _rollout_like(task, cfg)
     logger = None
@@ -208,7 +212,11 @@ def build_trainer(
         warm_up.run_task(each)
     task.reset(stagger=cfg.task.env.staggerEpisodes)
     if state:
-        trainer.load_state_dict(state)
+        try:
+            trainer.load_state_dict(state)
+        except (RuntimeError, KeyError) as error:  # torch's for tensors of another size
+            raise ConfigError(f"the checkpoint does not fit ({str(error).strip().splitlines()[-1].strip()}); num_envs, task, networks and algorithm "
+                              "of a resumed run are those that it had; write checkpoint= in place of resume= to take its weights alone") from error
     return trainer
 
 

@@ -35,18 +35,19 @@ class Captured:
         """Leaves the owner's tensors as they were: warming up changes them."""
         inputs, state = [arg.clone() for arg in args], list(tensors_of(self._owner))
         before = [tensor.detach().clone() for tensor in state]
-        stream = torch.cuda.Stream()
+        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS):
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UPS):
+                    self._method(*inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(graph):
                 self._method(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._method(*inputs)
-        with torch.no_grad():
-            for tensor, value in zip(state, before):
-                tensor.copy_(value)
+        finally:  # also where recording fails, and the method runs without a graph from now on
+            with torch.no_grad():
+                for tensor, value in zip(state, before):
+                    tensor.copy_(value)
         return graph, inputs
 
 

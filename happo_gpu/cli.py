@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -213,7 +214,7 @@ def _built(cfg: Any, raw: Dict[str, Any], run_dir: Path, device: Any, seed: int,
         trainer = build.build_trainer(cfg, run_dir, cfg.experiment or cfg.task.name, device, seed, state)
     except ConfigError:
         if not state and not distributed.RANK:
-            run_dir.rmdir()  # nothing has been written yet
+            shutil.rmtree(run_dir, ignore_errors=True)  # curves without a point
         raise
     if cfg.checkpoint and not state:  # fine-tuning: its weights, everything else anew
         start = _from_here(cfg.checkpoint)

@@ -23,6 +23,8 @@ def run(main: Callable[[List[str]], None], usage: str) -> None:
         main(arguments)
     except ConfigError as error:
         cli.fail(str(error))
+    except OSError as error:
+        cli.fail(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
 def options(cls: type, arguments: List[str], defaults: Dict[str, Any]) -> Any:

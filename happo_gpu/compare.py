@@ -144,7 +144,10 @@ def improvement(first: Sequence[float], second: Sequence[float]) -> Tuple[float,
 
 
 def mann_whitney(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p; exact, ties included, while the ways to deal the values to the groups can be counted."""
+    """Two-sided p; exact, ties included, while the ways to deal the values to the groups can be counted. 1 for a single run,
+    which says nothing of how its like would do."""
+    if min(len(first), len(second)) < 2:
+        return 1.0
     stats = _stats()
     if math.comb(len(first) + len(second), len(first)) > RESAMPLES:
         return float(stats.mannwhitneyu(first, second, method="asymptotic").pvalue)
@@ -280,6 +283,9 @@ def main(arguments: List[str]) -> None:
         if argument == "--":
             sets.append([])
             continue
+        if Path(argument).exists() and not (Path(argument) / "config.yaml").is_file():  # evaluations of agents and studies lie there, too
+            left_out.append(f"left out: {argument} is no run of training")
+            continue
         run = read(Path(argument))
         reason = run.unfinished()
         if reason:
@@ -291,9 +297,11 @@ def main(arguments: List[str]) -> None:
     groups = by_hand(sets) if len(sets) > 1 else by_settings(sets[0])
     runs = [run for members in groups.values() for run in members]
     metrics = [metric for metric in ("success_rate", "mean_return") if all(metric in run.evaluations[-1] for run in runs)]
-    summaries, found, told = {name: summary(members, metrics) for name, members in groups.items()}, pairs(groups, metrics[0]), notes(groups)
+    summaries, told = {name: summary(members, metrics) for name, members in groups.items()}, notes(groups)
     if len({run.config["task.name"] for run in runs}) > 1:
         found, told = [], [*told, "several tasks: their numbers are not compared"]
+    else:
+        found = pairs(groups, metrics[0])
     print("\n\n".join(part for part in (table(summaries, metrics), "\n".join(f"- {sentence(pair)}" for pair in found),
                                         "\n".join(f"- {note}" for note in [*told, *left_out])) if part))
     if chosen.output:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -56,8 +57,10 @@ def read(directory: Path) -> Dict[Tuple[Any, ...], Result]:
 
 def append(directory: Path, result: Result) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / FILE).open("a") as file:
-        file.write(json.dumps(result) + "\n")
+    with (directory / FILE).open("a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        cut = file.read() not in (b"", b"\n")  # a kill ended the line before
+        file.write(b"\n" * cut + json.dumps(result).encode() + b"\n")
 
 
 # -- the table ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from happo_gpu.config import ConfigError
 
 def main(arguments: List[str]) -> None:
     path = Path(arguments[0])
-    cfg = saved_config(path.parent)
+    cfg = saved_config(path.parent, wandb_activate=False, capture_video=False)
     device = build.device_of(cfg)
     state = checkpoint.load(path, device)
     if "fault" not in state:

@@ -13,7 +13,8 @@ from happo_gpu.config import Config
 from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.outlines import COLOURS, Outlines
 
-BOX_COLOUR, DARK, WHITE = "#D9A066", "#3A3D42", "#FFFFFF"
+BOX_COLOUR, DARK, WHITE, GREY = "#D9A066", "#3A3D42", "#FFFFFF", "#7A7D85"
+CORNERS = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
 BELLY, BACK, BEVEL = 0.06, 0.32, 0.03  # heights of a planar robot's body, and its rounded edge
 DECK, WHEEL_RADIUS, WHEEL_WIDTH = 0.25, 0.098, 0.04  # of a robot on wheels: its top; wheels of jackal.urdf.xacro, as in cfg/sim/planar.yaml
 NOSE_RADIUS = 0.05  # of the mark that says which end is the front
@@ -123,8 +124,9 @@ def planar_stage(task, outlines: Outlines, half_height: float) -> Stage:
     pushed = sim.scene.objects[0]
     convex = [outlines.box] if pushed.round else [np.array(each.corners()) for each in pushed.rectangles]
     parts += [Part(agents, prism(outline, 0.0, 2.0 * half_height), BOX_COLOUR) for outline in convex]
-    bodies = [f"robot_{i}" for i in range(agents)] + ["box"]
-    return Stage(bodies, parts, lambda n: lying(np.concatenate((sim.agent_pose[n].numpy(), sim.object_pose[n].numpy()))))
+    parts += [Part(agents + 1 + i, prism(CORNERS * size[:2], 0.0, 2.0 * size[2]), GREY) for i, size in enumerate(sim.scene.obstacles)]
+    bodies = [f"robot_{i}" for i in range(agents)] + ["box"] + [f"obstacle_{i}" for i in range(len(sim.scene.obstacles))]
+    return Stage(bodies, parts, lambda n: lying(np.concatenate((sim.agent_pose[n], sim.object_pose[n], sim.obstacle_pose[n]))))
 
 
 def on_wheels(body: int, footprint: np.ndarray) -> List[Part]:
@@ -170,13 +172,15 @@ def colour_of(body: str, geom: str) -> str:
     kind, number, *limb = body.split("_")
     if kind == "object":
         return BOX_COLOUR
+    if kind == "obstacle":
+        return GREY
     return "#111111" if geom.endswith("_foot") else DARK if limb else COLOURS[int(number)]
 
 
 def geom_surface(kind: int, size: np.ndarray) -> Surface:
     """A geom of MuJoCo in its own frame, by its numbers of mjtGeom."""
     if kind == 6:  # box
-        return prism(np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * size[:2], -size[2], size[2])
+        return prism(CORNERS * size[:2], -size[2], size[2])
     if kind == 5:  # cylinder
         return turned([(size[0], -size[1]), (size[0], size[1])])
     return capsule(size[0], size[1] if kind == 3 else 0.0, 16)  # capsule, ball

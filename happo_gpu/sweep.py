@@ -32,6 +32,7 @@ from happo_gpu.config.schema import limit
 
 RUNS = Path("runs")
 POLL = 0.5  # s between looks at a trial's evaluations
+HOPELESS = 3  # failures in a row after which no trial is expected to get further
 FIRST = 5  # trials that are not stopped early
 TRIES = 20  # to open the study
 
@@ -122,8 +123,8 @@ def _suggest(trial: Any, key: str, override: Any) -> Any:
 # -- a trial -----------------------------------------------------------------------------------------
 
 
-def run_trial(study: Any, search: Search, last_epoch: int) -> None:
-    """Draws settings, trains and tells the study; a trial that is interrupted or fails does not count."""
+def run_trial(study: Any, search: Search, last_epoch: int) -> str:
+    """Draws settings, trains and tells the study; a trial that is interrupted or fails does not count. Returns why it failed, or ''."""
     from optuna.trial import TrialState
 
     trial, state, told = study.ask(), TrialState.FAIL, 0
@@ -146,12 +147,12 @@ def run_trial(study: Any, search: Search, last_epoch: int) -> None:
             if state == TrialState.FAIL and process.returncode == 0 and scores.get(last_epoch) is not None:
                 state = TrialState.COMPLETE
             study.tell(trial, scores[last_epoch] if state == TrialState.COMPLETE else None, state)
-        if process.returncode and not scores:  # no other trial would get further
-            output.seek(0)
-            raise ConfigError(f"trial {trial.number} failed: {(output.read().strip() or 'it said nothing').splitlines()[-1]}")
+        output.seek(0)
+        reason = (output.read().strip() or "it said nothing").splitlines()[-1] if process.returncode and state == TrialState.FAIL else ""
     last = max(scores, default=0)
     print(f"trial {trial.number}: {state.name.lower()} {scores.get(last, float('nan')):.4f} after {last} iterations   "
-          + " ".join(settings), flush=True)
+          + " ".join(settings) + f"   {reason}" * bool(reason), flush=True)
+    return reason
 
 
 def _train(arguments: List[str], output: Any) -> subprocess.Popen:
@@ -234,8 +235,12 @@ def main(arguments: List[str]) -> None:
     study = open_study(chosen.study or f"sweep_{cfg.task.name}{cfg.algo.name}", search)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
+        failures = 0  # in a row: one may be of its settings, which diverge
         while len(counted(study)) < chosen.trials:
-            run_trial(study, search, cfg.train.max_iterations)
+            reason = run_trial(study, search, cfg.train.max_iterations)
+            failures = failures + 1 if reason else 0
+            if failures == HOPELESS:
+                raise ConfigError(f"{failures} trials in a row failed; the last: {reason}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on", flush=True)
     report(study, search)

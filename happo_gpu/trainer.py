@@ -92,6 +92,8 @@ class Trainer:
         cadences = (self.cfg.log_every, self.cfg.eval_every, self.cfg.save_every)
         if any(self._due(every) for every in cadences) or stopping:
             self._log(stats)  # what is evaluated or saved has its seconds counted
+        else:
+            self._guard.check(to_host({"pulse": self._guard.pulse()})["pulse"], {}, self.epoch)
         if self._due(self.cfg.eval_every):
             self._evaluate()
         if self._due(self.cfg.save_every) and self.epoch < self.cfg.max_iterations:
@@ -227,8 +229,9 @@ class Trainer:
         return {"learner": self.learner.state_dict(), **{key: getattr(self, key) for key in _COUNTERS}}
 
     def _of_this_process(self) -> Dict[str, Any]:
+        memory = self.learner.critic_hidden
         return {"task": self.task.state_dict(), "hidden": [hidden.clone() for hidden in self.policy.hidden],
-                "critic_hidden": self.learner.critic_hidden, "rng": checkpoint.rng_state(self.task.device)}
+                "critic_hidden": None if memory is None else memory.clone(), "rng": checkpoint.rng_state(self.task.device)}
 
     def _own_state(self) -> Dict[str, Any]:
         """Enough to repeat this process alone."""

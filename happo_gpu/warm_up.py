@@ -63,19 +63,19 @@ def run_learner(learner: OnPolicyLearner) -> None:
     """Likewise its gradients; nothing where they take memory, menus or deaths, for which nothing is compiled."""
     if learner.chunk:
         return
-    heads = learner.critic.head.out_features
-    learner.critic_gradients.add_plain(*_zeros(learner.num_states, heads, heads), torch.zeros(()))
+    heads, device = learner.critic.head.out_features, learner.critic_gradients.device
+    learner.critic_gradients.add_plain(*_zeros(device, learner.num_states, heads, heads), torch.zeros((), device=device))
     if learner.cfg.actor_step == "trust_region":
         return
     for gradients, group in zip(learner.actor_gradients, learner.groups):
         agent = learner.agents[group[0]]
         if not agent.num_choices:
-            samples = _zeros(agent.num_obs, agent.num_actions, agent.num_actions)
-            gradients.add_plain(*samples, torch.zeros(_ROWS), torch.zeros(()))
+            samples = _zeros(device, agent.num_obs, agent.num_actions, agent.num_actions)
+            gradients.add_plain(*samples, torch.zeros(_ROWS, device=device), torch.zeros((), device=device))
 
 
-def _zeros(*sizes: int) -> List[torch.Tensor]:
-    return [torch.zeros(_ROWS, size) for size in sizes]
+def _zeros(device: torch.device, *sizes: int) -> List[torch.Tensor]:
+    return [torch.zeros(_ROWS, size, device=device) for size in sizes]
 
 
 @contextlib.contextmanager

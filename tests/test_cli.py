@@ -124,6 +124,8 @@ def damaged(tmp_path):
     (["sim_device=gpu"], ["sim_device='gpu'", "cuda:0"]),
     (["resume=runs/none"], ["config.yaml", "resume=runs/none"]),
     (["task.randomize.gravity=[0.5,2]"], ["unknown key task.randomize.gravity"]),
+    (["experiment=group/name"], ["experiment=group/name", "without a slash"]),
+    (["task=IsaacLab", "algo=MAPPO"], ["task=IsaacLab", "eval_every=0"]),
     (["num_envs=[1"], ["cannot read the command line", "[1"]),
 ])
 def test_bad_input_ends_in_one_clear_line(tmp_path, arguments, told):
@@ -136,6 +138,13 @@ def test_bad_input_ends_in_one_clear_line(tmp_path, arguments, told):
     for part in told:
         assert part in lines[0], lines[0]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("typed", ["num_envs=13", "algo.model.hidden_sizes=[16,16]"])
+def test_a_run_that_is_resumed_with_another_size_ends_in_one_line(finished_run, typed):
+    home, _ = finished_run
+    result = train(home, "resume=auto", "experiment=mine", "max_iterations=9", typed)
+    assert result.returncode == 2 and result.stderr.startswith("error: the checkpoint does not fit (") and result.stderr.count("\n") == 1, result.stderr
 
 
 def test_an_error_found_while_building_leaves_no_run_behind(tmp_path):

@@ -95,3 +95,24 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch, two_groups):
 def test_runs_without_an_end_are_no_group(tmp_path):
     with pytest.raises(ConfigError, match="iteration 20 of 100"):
         compare.main([write_run(tmp_path / "cut", 9, 0.99, epochs=(10, 20))])
+
+
+def test_a_single_run_of_each_is_compared_and_told_apart_from_nothing(tmp_path):
+    first, second = write_run(tmp_path / "a", 1, 0.99, "algo.lr=0.001"), write_run(tmp_path / "b", 1, 0.5, "algo.lr=0.005")
+    (pair,) = results(tmp_path, first, second)["pairs"]
+    assert pair["p"] == 1.0 and pair["probability_of_improvement"] == 1.0
+
+
+def test_what_lies_among_runs_and_is_none_is_left_out(tmp_path, capsys):
+    run = write_run(tmp_path / "a", 1, 0.99)
+    (tmp_path / "Go1Push_scripted").mkdir()
+    (tmp_path / "study.db").touch()
+    compare.main([run, str(tmp_path / "Go1Push_scripted"), str(tmp_path / "study.db")])
+    assert capsys.readouterr().out.count("is no run of training") == 2
+
+
+def test_a_table_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare", write_run(tmp_path / "a", 1, 0.99), f"output={tmp_path}/none/table.json"])
+    with pytest.raises(SystemExit) as left:
+        compare.command.run(compare.main, "")
+    assert left.value.code == 2 and capsys.readouterr().err == f"error: {tmp_path}/none/table.json: No such file or directory\n"

@@ -231,3 +231,11 @@ def test_the_scripted_team_pushes_the_box_to_the_goal():
     task = make_task("task.env.controlFrequencyInv=10", "task.env.episodeLength=800", num_envs=41)
     scripted = evaluate(task, baseline(task, "scripted"), seed=5)
     assert scripted["success_rate"] > 0.9 and scripted["collision_rate"] == 0.0
+
+
+def test_a_result_that_follows_a_line_cut_short_has_a_line_of_its_own(tmp_path):
+    result = {key: key for key in evaluations.SAME}
+    (tmp_path / evaluations.FILE).write_text('{"seed": 1, "succ')
+    for episodes in (1, 2):
+        evaluations.append(tmp_path, {**result, "seed": episodes})
+    assert [each["seed"] for each in evaluations.read(tmp_path).values()] == [1, 2]

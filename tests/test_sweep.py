@@ -75,9 +75,17 @@ def test_a_setting_that_no_trial_could_run_with_ends_the_search(stand_in, monkey
     monkeypatch.setattr(sweep, "RUNS", Path("elsewhere"))
     train, code = sweep._train, "import sys; print('error: too little memory', file=sys.stderr); sys.exit(2)"
     monkeypatch.setattr(sweep, "_train", lambda arguments, output: train(arguments, output, code))
-    with pytest.raises(ConfigError, match="trial 0 failed: error: too little memory"):
-        sweep.main([*TASK, "trials=3"])
-    assert len(stand_in) == 1
+    with pytest.raises(ConfigError, match="3 trials in a row failed; the last: error: too little memory"):
+        sweep.main([*TASK, "trials=5"])
+    assert len(stand_in) == 3
+
+
+def test_settings_with_which_a_trial_diverges_do_not_end_the_search(stand_in, monkeypatch, capsys):
+    train, diverge = sweep._train, "import sys; print('error: iteration 3: non-finite loss', file=sys.stderr); sys.exit(2)"
+    monkeypatch.setattr(sweep, "_train", lambda *given: train(*given, *([diverge] if len(stand_in) in (0, 2) else [])))
+    sweep.main([*TASK, "algo.actor_num_mini_batch=1", "trials=2", "study=rough"])
+    assert [trial.state.name for trial in trials_of("rough")] == ["FAIL", "COMPLETE", "FAIL", "COMPLETE"]
+    assert capsys.readouterr().out.count("error: iteration 3: non-finite loss") == 2
 
 
 @pytest.mark.parametrize("arguments, told", [

@@ -84,6 +84,17 @@ def test_a_robot_on_wheels_stands_on_four_of_them_within_its_footprint():
     assert low[:, 1].max() < -np.abs(chassis[0][:, 1]).max() and high[:, 1].min() > np.abs(chassis[0][:, 1]).max()  # beside it
 
 
+def test_obstacles_are_shown_where_they_stand():
+    cfg = compose_config("task=Go1PushLong")
+    task = make_task("task=Go1PushLong", "task.arena.maps=3", num_envs=2)
+    task.reset()
+    stage = scene.planar_stage(task, outlines.outlines_of(cfg), 0.25)
+    assert stage.bodies[3:] == ["obstacle_0", "obstacle_1"] and [part.body for part in stage.parts][-2:] == [3, 4]
+    positions, _ = stage.poses(1)
+    np.testing.assert_allclose(positions[3:, :2], task.sim.obstacle_pose[1, :, :2], rtol=1e-6)
+    assert scene.colour_of("obstacle_0", "obstacle_0") == scene.GREY
+
+
 def test_three_robots_have_three_bodies_and_a_t_is_its_two_bars():
     for name, bodies, convex in (("Go1PushCylinder", ["robot_0", "robot_1", "robot_2", "box"], 1), ("Go1PushTee", ["robot_0", "robot_1", "box"], 2)):
         cfg = compose_config(f"task={name}")

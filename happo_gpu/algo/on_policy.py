@@ -291,8 +291,8 @@ class OnPolicyLearner:
         for total, part in (("losses/a_loss", "losses/a_loss"), ("losses/entropy", "losses/entropy"), ("info/kl", "info/kl")):
             tags[total] = torch.stack([tags[f"{part}/{name}"] for name in names]).mean()
         rate = self.actor_optimizers[0].param_groups[0]["lr"]
-        tags["info/last_lr"] = rate.detach() if isinstance(rate, Tensor) else torch.tensor(rate)
-        tags["info/update_order"] = torch.tensor(float(order[0]))
+        tags["info/last_lr"] = rate.detach() if isinstance(rate, Tensor) else torch.full((), rate, device=returns.device)
+        tags["info/update_order"] = torch.full((), float(order[0]), device=returns.device)
         tags["info/return_mean"] = returns.mean()
         return tags
 

@@ -14,7 +14,7 @@ from happo_gpu.config.algo import AlgoConfig, TrainConfig
 from happo_gpu.config.push import PushConfig
 from happo_gpu.config.schema import ConfigError, choice, limit, one_of, typed
 from happo_gpu.config.sims import SIM_CONFIGS, PlanarConfig, SimConfig
-from happo_gpu.config.tasks import TASK_CONFIGS, TaskConfig
+from happo_gpu.config.tasks import SINGLE, TASK_CONFIGS, TaskConfig
 
 MaybeInt = Union[int, str]  # '' means: the default of the task or train file
 
@@ -69,9 +69,12 @@ def parse(raw: Mapping[str, Any]) -> Config:
         _check_mini_batches(config)
     if isinstance(config.task, PushConfig) and isinstance(config.sim, PlanarConfig):
         _check_latency(config.task, config.sim)
-    if config.sim.name == "isaacgym" and config.train.eval_every and not config.test:
-        raise ConfigError("sim=isaacgym runs once in a process, and evaluations while training would need another one; write eval_every=0, "
+    single = "sim=isaacgym" if config.sim.name == "isaacgym" else f"task={config.task.name}" if isinstance(config.task, SINGLE) else ""
+    if single and config.train.eval_every and not config.test:
+        raise ConfigError(f"{single} runs once in a process, and evaluations while training would need another one; write eval_every=0, "
                           "and test=True afterwards")
+    if "/" in config.experiment or config.experiment in (".", ".."):
+        raise ConfigError(f"experiment={config.experiment} names a directory in runs/, and its files; write it without a slash")
     if config.capture_video and not config.train.eval_every:
         raise ConfigError("capture_video=True films evaluations, and eval_every=0 asks for none; write eval_every=50")
     return config

@@ -124,6 +124,7 @@ class IsaacLabConfig:
         pass
 
 
+SINGLE = (IsaacGymEnvsConfig, IsaacLabConfig)  # whose simulator runs once in a process
 WITHOUT_SIM = (SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig, IsaacLabConfig)  # or with one of their own
 TaskConfig = Union[PushConfig, WalkConfig, SmallConfig, PettingZooConfig, MaMuJoCoConfig, IsaacGymEnvsConfig, IsaacLabConfig]
 TASK_CONFIGS: Dict[str, type] = {

@@ -94,7 +94,7 @@ class Pool:
         for process in self._workers:
             answer = os.read(process.stdout.fileno(), _LONGEST)
             if answer != worker.DONE:
-                what = answer[1:].decode() or f"a worker of {self._spec['module']} ended with code {process.wait()}"
+                what = answer[1:].decode(errors="replace") or f"a worker of {self._spec['module']} ended with code {process.wait()}"
                 raise ConfigError(what)
 
 

@@ -38,8 +38,8 @@ class Agent:
     low: Tuple[float, ...]  # of each number; empty where the agent chooses
     high: Tuple[float, ...]
     choices: Tuple[int, ...]  # of each menu; empty where the agent gives numbers
-    start: int  # the first index of a menu
-    single: bool  # an action is one index, not a list of them
+    starts: Tuple[int, ...]  # the first index of each menu
+    shape: Tuple[int, ...]  # of an action
     masked: str  # where its mask of actions is: obs, info or nowhere ('')
 
     @property
@@ -85,8 +85,8 @@ def _agent(name: str, seen: Any, done: Any, info: Mapping[str, Any]) -> Agent:
         choices = tuple(int(n) for n in np.ravel(done.nvec))
     else:
         raise Unsupported(f"{name} acts in {done}; a Box, Discrete or MultiDiscrete is needed")
-    start = int(np.ravel(getattr(done, "start", 0))[0])
-    return Agent(name, int(np.prod(seen.shape)), low, high, choices, start, kind == "Discrete", masked if choices else "")
+    starts = tuple(int(n) for n in np.broadcast_to(np.ravel(getattr(done, "start", 0)), len(choices)))
+    return Agent(name, int(np.prod(seen.shape)), low, high, choices, starts, tuple(done.shape), masked if choices else "")
 
 
 def layout(description: Description, num_envs: int, length: int) -> Layout:
@@ -192,17 +192,17 @@ class Environments:
         for agent, columns in zip(self._description.agents, self._actions):
             if agent.name in living:
                 own = actions[columns]
-                indices = own.astype(np.int64) + agent.start if agent.choices else own.copy()
-                given[agent.name] = indices[0] if agent.single else indices
+                numbers = own.astype(np.int64) + agent.starts if agent.choices else own.copy()
+                given[agent.name] = numbers.reshape(agent.shape) if agent.shape else numbers[0]
         return given
 
     def _observed(self, row: int, obs: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
         shared = self._shared
         for index, agent in enumerate(self._description.agents):
-            seen = obs.get(agent.name)
-            shared["active"][row, index] = seen is not None
+            seen, lives = obs.get(agent.name), agent.name in self._envs[row].agents  # who has left is shown once more
+            shared["active"][row, index] = lives
             mask: Any = True
-            if seen is not None and agent.masked:
+            if lives and agent.masked:
                 mask = (seen if agent.masked == "obs" else infos[agent.name])["action_mask"]
             shared["available"][row, self._menus[index]] = np.ravel(mask)
             if isinstance(seen, Mapping):

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 
+Ranges = Dict[str, Sequence[Union[float, Tensor]]]  # parameter: lowest and highest factor
+
+
 @dataclass(frozen=True)
 class RobotSpec:
     """A robot as every simulator sees it."""
@@ -100,7 +103,7 @@ class Randomized:
     params: Dict[str, Tensor]
     nominal: Dict[str, Tensor]
 
-    def randomize(self, mask: Tensor, ranges: Dict[str, Sequence[Union[float, Tensor]]]) -> None:
+    def randomize(self, mask: Tensor, ranges: Ranges) -> None:
         """Redraws parameters where mask (N,) is true: nominal times U[low, high], one draw a world; low and high may be (N,)."""
         for name, (low, high) in ranges.items():
             param = self.params[name]

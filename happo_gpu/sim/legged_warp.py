@@ -10,6 +10,7 @@ import torch
 import warp
 from torch import Tensor
 
+from happo_gpu.sim.base import Ranges
 from happo_gpu.sim.mujoco_worlds import MujocoWorlds
 
 # Fields of the model that differ from world to world, and those that follow from them.
@@ -81,7 +82,7 @@ class Go1WarpWorlds(MujocoWorlds):
 
     # -- parameters --------------------------------------------------------------------------
 
-    def randomize(self, mask: Tensor, ranges) -> None:
+    def randomize(self, mask: Tensor, ranges: Ranges) -> None:
         self._masses_vary |= any(name.endswith("_mass") for name in ranges)
         self._constants_due |= self._masses_vary
         super().randomize(mask, ranges)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from happo_gpu.config.sims import MujocoConfig
 from happo_gpu.sim import go1, locomotion
-from happo_gpu.sim.base import Scene, Sim
+from happo_gpu.sim.base import Ranges, Scene, Sim
 from happo_gpu.sim.worlds import LeggedWorlds
 
 
@@ -62,6 +62,9 @@ class WalkingSim(Sim):
         for state in (self._trim, self._model):
             state.masked_fill_(mask.view(-1, 1, 1), 0.0)  # not a product: 0 * NaN is NaN
         self._read()
+
+    def randomize(self, mask: Tensor, ranges: Ranges) -> None:
+        self.worlds.randomize(mask, ranges)  # whose engine may keep constants of its own
 
     def place_obstacles(self, mask: Tensor, pose: Tensor) -> None:
         self.worlds.place_obstacles(mask, pose)

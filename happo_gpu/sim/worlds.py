@@ -37,6 +37,8 @@ class LeggedWorlds(LeggedSim):
         n, a = num_envs, num_robots
         self._targets = torch.tensor(go1.HOME, device=device).repeat(n, a, 1)  # (N, A, J) rad, of the period before
         self._torque_limit = torch.tensor([go1.TORQUE_LIMIT[joint] for joint in go1.JOINTS] * len(go1.LEGS), device=device)
+        self._joint_low, self._joint_high = (torch.tensor([go1.JOINT_RANGE[joint][end] for joint in go1.JOINTS] * len(go1.LEGS), device=device)
+                                             for end in (0, 1))  # (J,) rad
         self._since = torch.arange(cfg.substeps, device=device) * cfg.dt  # (substeps,) s into the period
         self.nominal = {name: torch.full((n,), float(value), device=device) for name, value in self._parameters().items()}
         self.params = {name: value.clone() for name, value in self.nominal.items()}
@@ -176,7 +178,8 @@ class LeggedWorlds(LeggedSim):
 
     def _torques(self) -> Tensor:
         cfg = self.cfg
-        wanted = cfg.stiffness * (self._targets - self.joint_pos)
+        targets = torch.minimum(torch.maximum(self._targets, self._joint_low), self._joint_high)  # as MuJoCo's ctrlrange does
+        wanted = cfg.stiffness * (targets - self.joint_pos)
         if "motor_strength" in self.params:
             wanted = wanted * self.params["motor_strength"].view(-1, 1, 1)
         limit = self._torque_limit

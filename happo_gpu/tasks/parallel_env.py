@@ -15,7 +15,7 @@ from happo_gpu.outside import worker
 from happo_gpu.outside.pool import Pool
 from happo_gpu.outside.worker import Agent, Description
 from happo_gpu.tasks.vec_task import VecTask
-from happo_gpu.types import AgentSpec, Command, box, discrete
+from happo_gpu.types import AgentSpec, Command, box, discrete, split_actions
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -92,10 +92,13 @@ class ParallelTask(VecTask):
         return self.episode_sums
 
     def action_names(self) -> List[List[Command]]:
-        def named(agent: AgentSpec, i: int) -> Command:
-            return Command(f"choice_{i}", "index") if agent.num_choices else Command(f"share_of_range_{i}", "1", 1.0)
+        def named(agent: AgentSpec, i: int, bounded: bool) -> Command:
+            if agent.num_choices:
+                return Command(f"choice_{i}", "index")
+            return Command(f"share_of_range_{i}", "1", 1.0) if bounded else Command(f"action_{i}")
 
-        return [[named(agent, i) for i in range(agent.num_actions)] for agent in self.agents]
+        bounds = split_actions(self._bounded, self.agents)
+        return [[named(agent, i, bool(bounded)) for i, bounded in enumerate(own)] for agent, own in zip(self.agents, bounds)]
 
     def reset_where(self, mask: Tensor) -> None:
         wanted, seeds = self._shared["wanted"], self._shared["seeds"]

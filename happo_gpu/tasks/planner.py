@@ -6,6 +6,7 @@ Shapes: P problems, B obstacles, J nodes of a tree, W way-points; lengths in m. 
 """
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple, Tuple
 
 import torch
@@ -80,7 +81,8 @@ def plan(start: Tensor, goal: Tensor, field: Field, nodes: int, step: float, way
 def spread(path: Tensor, way_points: int) -> Tensor:
     """W points (P, W, 2) at equal distances along paths (P, J, 2): without their starts, with their ends."""
     edges = _length(path[:, 1:] - path[:, :-1])
-    walked = torch.cat((torch.zeros_like(edges[:, :1]), edges.cumsum(1)), 1)  # (P, J)
+    steps = (torch.zeros_like(edges[:, 0]), *edges.unbind(1))
+    walked = torch.stack(list(itertools.accumulate(steps)), 1)  # (P, J); cumsum is not deterministic on CUDA
     share = torch.arange(1, way_points + 1, device=path.device) / way_points
     wanted = walked[:, -1:] * share
     index = torch.searchsorted(walked.contiguous(), wanted).clamp(1, path.shape[1] - 1)  # the first node at or beyond

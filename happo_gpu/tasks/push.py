@@ -5,6 +5,7 @@ robot or box named. Shapes: N environments, A agents.
 """
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Dict, List, Tuple, Union
 
@@ -380,7 +381,7 @@ class Go1Push(VecTask):
             spacing = -torch.log(1.0 - torch.rand(n, num_agents, device=self.device))
             share = spacing / spacing.sum(-1, keepdim=True)  # uniform on the simplex
             gaps = gap + (2.0 * math.pi - num_agents * gap) * share
-            angle = angle[:, 0:1] + gaps.cumsum(-1)
+            angle = angle[:, 0:1] + torch.stack(list(itertools.accumulate(gaps.unbind(-1))), -1)  # cumsum is not deterministic on CUDA
         radius = low + (high - low) * torch.rand(n, num_agents, device=self.device)
         yaw = 2.0 * math.pi * torch.rand(n, num_agents, device=self.device)
         return torch.stack((radius * angle.cos(), radius * angle.sin(), yaw), -1)

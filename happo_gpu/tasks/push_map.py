@@ -51,5 +51,6 @@ def draw_maps(cfg: ArenaConfig, goal_distance: float, start_room: float, device:
     yaw = 2.0 * math.pi * torch.rand(count, cfg.obstacles, 1, device=device)
     if not bool(found.any()):
         raise ConfigError(f"task.arena: none of {count} maps has a way to the goal; write task.arena.clearance smaller than {cfg.clearance}")
-    keep = torch.multinomial(found.to(goal.dtype), count, replacement=True)  # a map without a way gives its place to another
+    other = torch.multinomial(found.to(goal.dtype), count, replacement=True)
+    keep = torch.where(found, torch.arange(count, device=device), other)  # a map without a way gives its place to another
     return Maps(torch.cat((centres, yaw), -1)[keep], way[keep])

@@ -252,6 +252,13 @@ def make_sim(tmp_path, num_envs: int = 3) -> WalkingSim:
     return WalkingSim(Scene(robots, (BOX,), 0.6), cfg, num_envs, CPU, Go1Worlds)
 
 
+def test_an_engine_is_told_which_parameters_are_redrawn(tmp_path, monkeypatch):
+    sim, told = make_sim(tmp_path), []
+    monkeypatch.setattr(Go1Worlds, "randomize", lambda self, mask, ranges: told.append(list(ranges)))  # Warp's keeps constants that follow from masses
+    sim.randomize(torch.ones(3, dtype=torch.bool), {"object_mass": (0.5, 1.0)})
+    assert told == [["object_mass"]]
+
+
 def test_a_reset_places_bodies_at_rest_and_touches_only_its_worlds(tmp_path):
     sim = make_sim(tmp_path)
     everywhere = torch.ones(3, dtype=torch.bool)

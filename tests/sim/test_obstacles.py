@@ -74,6 +74,17 @@ def test_two_obstacles_and_a_reset_of_one_world():
     assert sim.obstacle_pose[0, :, 0].tolist() == [1.0, 3.0]
 
 
+def test_a_reset_forgets_the_springs_of_contacts_with_obstacles_in_its_worlds_alone():
+    sim = planar([FAR] * 2, [[(0.0, 0.0, 0.0)]] * 2)
+    springs = [value for name, value in sim.state_dict().items() if name.startswith("stretch") and name.endswith("obstacle")]
+    assert len(springs) == 2
+    for spring in springs:
+        spring.fill_(0.01)
+    sim.reset(torch.tensor([False, True]), torch.tensor([FAR, FAR]).unsqueeze(1), torch.tensor(FAR).expand(2, 1, 3))
+    for spring in springs:
+        assert bool((spring[..., 0] == 0.01).all()) and not spring[..., 1].any()
+
+
 def test_whole_robots_and_objects_stop_at_obstacles_in_mujoco():
     pytest.importorskip("mujoco")
     from happo_gpu.sim.legged import Go1Worlds

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from conftest import compose_config, make_task
+from happo_gpu import build
 from happo_gpu.config import ConfigError
 from happo_gpu.sim.base import ObjectSpec, Scene
 from happo_gpu.tasks import planner
 from happo_gpu.tasks.push_map import draw_maps
 from happo_gpu.tasks.push_reward import gap_to_obstacles
+from happo_gpu.trainer import EVALUATION_SEED
 from test_push import place
 
 LONG = "task=Go1PushLong"
@@ -22,6 +24,37 @@ LOW, HIGH = torch.tensor([-1.0, -5.0]), torch.tensor([9.0, 5.0])
 
 def field(*centres, radius=1.0):
     return planner.Field(LOW, HIGH, torch.tensor([centres]), radius)
+
+
+# -- maps ------------------------------------------------------------------------------------------
+
+
+def test_maps_that_have_a_way_are_all_dealt(monkeypatch):
+    found, plan = [], planner.plan
+
+    def planned(*args):
+        way, clear = plan(*args)
+        found.append(clear.clone().index_fill_(0, torch.tensor([3, 11]), False))  # at least these have none
+        return way, found[-1]
+
+    monkeypatch.setattr(planner, "plan", planned)
+    arena = dataclasses.replace(compose_config(LONG).task.arena, maps=31)
+    ways = draw_maps(arena, 8.0, 1.6, CPU).way.flatten(1)
+    assert len(torch.unique(ways, dim=0)) == int(found[0].sum()) < len(ways) == 31
+
+
+def test_maps_of_evaluations_are_the_same_whatever_the_run_s_seed(tmp_path):
+    def way(seed):
+        cfg = compose_config(LONG, "num_envs=5", "train.eval_envs=3", "task.arena.maps=5", f"seed={seed}", "algo.actor_num_mini_batch=1",
+                             "algo.critic_num_mini_batch=1")
+        trainer = build.build_trainer(cfg, tmp_path, "long", CPU, build.seed_everything(seed, False))
+        trainer.logger.close()
+        return trainer.task._maps.way, trainer.eval_task._maps.way
+
+    (trained, evaluated), (otherwise, again) = way(1), way(2)
+    assert torch.equal(evaluated, again) and not torch.equal(trained, otherwise)
+    build.seed_everything(EVALUATION_SEED, False)
+    assert torch.equal(make_task(LONG, "task.arena.maps=5", num_envs=3)._maps.way, evaluated)
 
 
 # -- the planner -----------------------------------------------------------------------------------

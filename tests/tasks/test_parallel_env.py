@@ -3,20 +3,24 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import CPU, compose_raw
 from happo_gpu import build
 from happo_gpu.config import ConfigError, parse
+from happo_gpu.outside import worker
 
 pytest.importorskip("pettingzoo", reason="pip install -e '.[pettingzoo]'")
+spaces = pytest.importorskip("gymnasium.spaces")
 HERE = Path(__file__).parent
 composed = functools.lru_cache(maxsize=None)(compose_raw)  # composing takes longer than most tests here
 
@@ -109,8 +113,25 @@ def test_who_leaves_early_is_dead_until_the_others_are_done():
         living.append(task.active_buf[0].tolist())
         if len(living) == 4:
             assert reward[0].tolist() == [6.0, 0.0] and obs["obs"][0, 2:].eq(0).all()
-    assert living == [[1, 1], [1, 1], *[[1, 0]] * 4, [1, 1]]  # two sees where it ended
+    assert living == [[1, 1], *[[1, 0]] * 5, [1, 1]]  # two is shown where it ended, and decides nothing there
     assert extras["time_outs"].all()
+
+
+def test_a_menu_begins_where_the_environment_says_and_an_action_has_its_shape():
+    agents = (worker.Agent("menus", 1, (), (), (2, 3), (5, 100), (2,), ""), worker.Agent("matrix", 1, (0.0,) * 6, (1.0,) * 6, (), (), (2, 3), ""))
+    environments = object.__new__(worker.Environments)
+    environments._description, environments._actions = worker.Description(agents, 1, False), [slice(0, 2), slice(2, 8)]
+    given = environments._acts(np.array([1, 2, 0, 1, 2, 3, 4, 5], np.float32), ["menus", "matrix"])
+    assert given["menus"].tolist() == [6, 102] and given["matrix"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    space = spaces.MultiDiscrete([2, 3], start=[5, 100])
+    assert worker._agent("menus", spaces.Box(0.0, 1.0, (1,)), space, {}) == agents[0]
+
+
+def test_an_output_without_bounds_is_exported_as_it_is():
+    task = line()
+    assert [command.clip for own in task.action_names() for command in own] == [1.0, math.inf]  # two chooses
+    task._bounded[0] = False
+    assert task.action_names()[0][0].clip == math.inf
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -243,3 +264,11 @@ def test_a_local_observation_is_what_the_agents_joints_are():
     pytest.importorskip("gymnasium_robotics", reason="pip install -e '.[mamujoco]'")
     near, far = (made("MaMuJoCo", num_envs=2, observation="local", agentObsk=k) for k in (0, 1))
     assert all(one.num_obs < other.num_obs < 17 for one, other in zip(near.agents, far.agents))
+
+
+def test_what_training_cannot_begin_with_is_said_and_leaves_no_run_behind(tmp_path):
+    done = subprocess.run([sys.executable, str(HERE.parent.parent / "train.py"), "task=PettingZoo", "task.env.id=parallel_line", "num_envs=5",
+                           "+task.env.options.leaves=1", "~task.env.options.max_cycles", "~task.env.options.continuous_actions", "task.env.numWorkers=1", "num_threads=1"], cwd=str(tmp_path), capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(HERE)})
+    assert done.returncode == 2 and "two left before the others; write task.env.deaths=true" in done.stderr, done.stderr
+    assert not list(tmp_path.glob("runs/*"))
