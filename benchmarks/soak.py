@@ -89,6 +89,14 @@ def verdict(found: Dict[str, List[Dict[str, float]]], seconds: float) -> Dict[st
     return told
 
 
+def by_minute(samples: List[Dict[str, float]]) -> List[Dict[str, float]]:
+    """Medians."""
+    minutes: Dict[int, List[Dict[str, float]]] = {}
+    for each in samples:
+        minutes.setdefault(int(each["seconds"] // 60), []).append(each)
+    return [{"minute": minute, **{name: median(each[name] for each in own) for name in own[0].keys() - {"seconds"}}} for minute, own in minutes.items()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -101,7 +109,7 @@ def main() -> None:
     for name, each in told.items():
         print(name, json.dumps(each))
     given.output.write_text(json.dumps({"machine": machine(), "num_envs": given.num_envs, "minutes": given.minutes, "overrides": overrides,
-                                        "verdict": told, **found}, indent=1) + "\n")
+                                        "verdict": told, "memory": by_minute(found["memory"]), "rates": by_minute(found["rates"])}, indent=1) + "\n")
     print(f"memory {'flat' if told['memory_is_flat'] else 'GROWS'}: {100 * told['MB']['growth']:+.2f} % after the warm-up; "
           f"rate {100 * told['frames_per_s']['drift']:+.1f} %; {given.output}")
     sys.exit(not told["memory_is_flat"])
