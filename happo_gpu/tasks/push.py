@@ -16,9 +16,9 @@ from happo_gpu.config import ConfigError
 from happo_gpu.config.push import PushConfig
 from happo_gpu.geometry import rotate_back
 from happo_gpu.sim.base import ObjectSpec, Rectangle, RobotSpec, Scene, Sim
-from happo_gpu.tasks import curriculum, push_script
-from happo_gpu.tasks.noise import blurred
+from happo_gpu.tasks import curriculum, push_observation, push_script
 from happo_gpu.tasks.push_map import draw_maps
+from happo_gpu.tasks.push_observation import columns_of, columns_seen
 from happo_gpu.tasks.push_reward import (
     approach_reward,
     contact_weight,
@@ -54,33 +54,6 @@ def scene_of(cfg: PushConfig) -> Scene:
     return Scene(tuple(robots), (pushed,), each.contactFriction, obstacles)
 
 
-def columns_of(cfg: PushConfig, agent: int) -> List[Tuple[str, Quantity]]:
-    """What an agent could see, all in its own frame and in this order: (input, column). Others as in MAPush: i-1, i-2, ..."""
-
-    def angle(name: str, symmetry: int) -> List[Quantity]:
-        if cfg.env.observation == "reference":
-            return [Quantity(name, "rad")]
-        turned = f"{symmetry}*{name}" if symmetry > 1 else name
-        return [Quantity(f"cos({turned})"), Quantity(f"sin({turned})")]
-
-    def position(name: str) -> List[Quantity]:
-        return [Quantity(f"{name}_{axis}_b", "m") for axis in "xy"]
-
-    symmetry = cfg.object.symmetry
-    goal = position("goal") + (angle("goal_yaw_b", symmetry) if cfg.env.successYaw else [])
-    inputs = [("goal", goal), ("box", position("box")), ("box_yaw", angle("box_yaw_b", symmetry))]
-    for k in range(1, cfg.numAgents):
-        name = f"agent_{(agent - k) % cfg.numAgents}"
-        inputs.append(("partner", position(name) + angle(f"{name}_yaw_b", 1)))
-    return [(what, column) for what, columns in inputs for column in columns]
-
-
-def columns_seen(cfg: PushConfig, agent: int) -> List[int]:
-    """Which of its columns an agent does see."""
-    blind = cfg.env.blind.get(f"agent_{agent}", ())
-    return [i for i, (what, _) in enumerate(columns_of(cfg, agent)) if what not in blind]
-
-
 class Go1Push(VecTask):
     """A robots, one box, one goal; success is the box's centre within successDistance of the goal and, where successYaw
     is not zero, its heading within that of the goal's. With goal=sequence the goal is the next of several way-points, and
@@ -93,7 +66,7 @@ class Go1Push(VecTask):
         super().__init__(
             sim,
             agents=[AgentSpec(f"agent_{i}", len(columns), box(len(driven[i]))) for i, columns in enumerate(seen)],
-            num_envs=num_envs, num_states=6 + 7 * num_agents + 2 * (env.successYaw > 0.0),
+            num_envs=num_envs, num_states=push_observation.num_states(cfg),
             num_values=1 if env.teamReward else num_agents,
             max_episode_length=env.episodeLength, decimation=env.controlFrequencyInv, device=device,
         )
@@ -193,29 +166,8 @@ class Go1Push(VecTask):
         return self.observations_towards(self.goal)
 
     def observations_towards(self, goal: Tensor) -> Tensor:
-        """What all would see if the goal were at (N, 2): as :func:`columns_of` says, agent by agent, less what one is blind to.
-
-        Each call draws errors anew."""
-        agents, box = self.sim.agent_pose, self.sim.object_pose[:, 0]
-        noise = self.cfg.noise
-        x, y, yaw = agents.unbind(-1)  # (N, A)
-        cos, sin = yaw.cos(), yaw.sin()
-
-        def relative(px: Tensor, py: Tensor) -> List[Tensor]:
-            return [blurred(value, noise.position) for value in rotate_back(px - x, py - y, cos, sin)]
-
-        def turned(other: Tensor, symmetry: int) -> List[Tensor]:
-            return self._angle(blurred(other - yaw, noise.angle), symmetry)
-
-        symmetry = self.cfg.object.symmetry
-        columns = relative(goal[:, 0:1], goal[:, 1:2])
-        if self.cfg.env.successYaw:
-            columns += turned(self.goal_yaw.unsqueeze(-1), symmetry)
-        columns += relative(box[:, 0:1], box[:, 1:2]) + turned(box[:, 2:3], symmetry)
-        for k in range(1, self.num_agents):
-            other = agents.roll(k, 1)  # row a holds agent a - k
-            columns += relative(other[..., 0], other[..., 1]) + turned(other[..., 2], 1)
-        everything = torch.stack(columns, -1).flatten(1)  # (N, A * columns)
+        """What all would see if the goal were at (N, 2), agent by agent, less what one is blind to. Each call draws errors anew."""
+        everything = push_observation.observe(self.cfg, self.sim.agent_pose, self.sim.object_pose[:, 0], goal, self.goal_yaw).flatten(1)
         return everything.index_select(1, self._seen) if self.cfg.env.blind else everything  # (N, O)
 
     def observation_names(self) -> List[List[Quantity]]:
@@ -244,29 +196,8 @@ class Go1Push(VecTask):
         return commands.flatten(1).index_select(1, self._driven) / self._scale
 
     def compute_states(self) -> Tensor:
-        """Box-relative, x axis towards the goal: the same push looks the same wherever it happens.
-
-        Goal distance; box heading (cosine and sine of symmetry * yaw) and velocity; each robot's
-        position, heading and velocity. All in that frame. Last, where the heading counts, cosine and
-        sine of symmetry * what the box has yet to turn by.
-        """
-        agents, velocity = self.sim.agent_pose, self.sim.agent_vel
-        box, box_vel = self.sim.object_pose[:, 0], self.sim.object_vel[:, 0]
-        goal_x, goal_y = self.goal[:, 0] - box[:, 0], self.goal[:, 1] - box[:, 1]
-        distance = torch.sqrt(goal_x * goal_x + goal_y * goal_y).clamp(min=1e-6)
-        cos, sin = (goal_x / distance).unsqueeze(-1), (goal_y / distance).unsqueeze(-1)  # (N, 1)
-        heading = torch.atan2(goal_y, goal_x).unsqueeze(-1)
-        turn = self.cfg.object.symmetry * (box[:, 2:3] - heading)
-        robot_xy = rotate_back(agents[..., 0] - box[:, 0:1], agents[..., 1] - box[:, 1:2], cos, sin)
-        robot_vel = rotate_back(velocity[..., 0], velocity[..., 1], cos, sin)
-        yaw = agents[..., 2] - heading
-        left = self.cfg.object.symmetry * (self.goal_yaw.unsqueeze(-1) - box[:, 2:3])
-        return torch.cat((
-            distance.unsqueeze(-1), turn.cos(), turn.sin(),
-            *rotate_back(box_vel[:, 0:1], box_vel[:, 1:2], cos, sin), box_vel[:, 2:3],
-            *robot_xy, yaw.cos(), yaw.sin(), *robot_vel, velocity[..., 2],
-            *((left.cos(), left.sin()) if self.cfg.env.successYaw else ()),
-        ), -1)
+        sim = self.sim
+        return push_observation.state(self.cfg, sim.agent_pose, sim.agent_vel, sim.object_pose[:, 0], sim.object_vel[:, 0], self.goal, self.goal_yaw)
 
     def episode_metrics(self) -> Dict[str, Tensor]:
         length = self.progress_buf.clamp(min=1)
@@ -401,11 +332,6 @@ class Go1Push(VecTask):
             torch.sqrt(((xy - xy.roll(k, 1)) ** 2).sum(-1)) for k in range(1, self.num_agents)
         ]
         return torch.stack(distances, -1) if distances else xy.new_zeros(*xy.shape[:2], 0)
-
-    def _angle(self, angle: Tensor, symmetry: int) -> List[Tensor]:
-        if self.cfg.env.observation == "reference":
-            return [torch.remainder(angle, 2.0 * math.pi)]
-        return [(symmetry * angle).cos(), (symmetry * angle).sin()]
 
     def _persistent(self) -> Dict[str, Tensor]:
         named = super()._persistent()
