@@ -70,9 +70,9 @@ def parse(raw: Mapping[str, Any]) -> Config:
     if isinstance(config.task, PushConfig) and isinstance(config.sim, PlanarConfig):
         _check_latency(config.task, config.sim)
     single = "sim=isaacgym" if config.sim.name == "isaacgym" else f"task={config.task.name}" if isinstance(config.task, SINGLE) else ""
-    if single and config.train.eval_every and not config.test:
+    if single and 0 < config.train.eval_every < config.train.max_iterations and not config.test:
         raise ConfigError(f"{single} runs once in a process, and evaluations while training would need another one; write eval_every=0, "
-                          "and test=True afterwards")
+                          f"and test=True afterwards, or eval_every={config.train.max_iterations} for one at the end")
     if "/" in config.experiment or config.experiment in (".", ".."):
         raise ConfigError(f"experiment={config.experiment} names a directory in runs/, and its files; write it without a slash")
     if config.capture_video and not config.train.eval_every:
