@@ -65,9 +65,9 @@ def main() -> None:
     task = Trivial(job.num_envs)
     learner = OnPolicyLearner(task.agents, task.num_states, task.num_values, task.per_agent_states, cfg, CPU, 1)
     rollout, policy = Rollout.like(task, job.num_steps), learner.policy(job.num_envs)
+    turns = Turns("this checkout")  # first: what compiling may print is no reply
     compile_ = compiler(learner, policy, task.obs_buf)
     task.reset()
-    turns = Turns("this checkout")
     while True:
         turns.begin()
         collect(task, policy, rollout)
