@@ -19,12 +19,11 @@ from typing import Any, Dict, List
 
 from transfer import COLUMNS, ROOT, SEED  # first: it prepares the process
 
-from hydra import compose, initialize_config_dir
 from machine import machine
-from omegaconf import OmegaConf
 
 from happo_gpu import cli, command, evaluate
 from happo_gpu.config import parse
+from happo_gpu.config.files import composed_raw
 from happo_gpu.saved import saved_raw
 
 TRAINING = ["num_envs=1024", "max_iterations=200", "eval_every=20"]
@@ -88,8 +87,7 @@ def figures(path: Path, episodes: int, sim: str, *overrides: str, trained: bool 
     """A checkpoint's first episodes on the default task and simulator, or on those that it was trained on."""
     raw = saved_raw(cli.run_of(path))
     if not trained:
-        with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
-            default = OmegaConf.to_container(compose("config", overrides=[BASE, *([f"sim={sim}"] if sim else []), *overrides]), resolve=True)
+        default = composed_raw([BASE, *([f"sim={sim}"] if sim else []), *overrides])
         raw = {**raw, "task": default["task"], "sim": default["sim"]}
     here = {"num_envs": episodes, "sim_device": "cpu", "rl_device": "cpu", "accelerate": "eager"}
     task, policy = command.task_and_policy(parse({**raw, **here}), path, SEED)

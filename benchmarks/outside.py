@@ -9,8 +9,10 @@ benchmarks/results/outside.json after each: started again, it runs only what is 
 the mean of the deterministic policy's over 40 episodes, the sum of the agents' rewards, as HARL reports it; curves hold steps and returns. HARL's
 tuned settings train for 10 M steps; --steps says how many are trained here. Rates are steps over seconds of the whole process, start and
 evaluations included. Published returns are read off the curves in HARL's repository (assets/mpe_learning_curve.jpg,
-mamujoco_on_policy_learning_curve.jpg; HalfCheetah-v2 there, v5 here), to about a pixel: 0.5 and 30 points. HARL takes MPE from PettingZoo 1.22.3, this project from mpe2. Their rewards are the same but for simple_spread_v2, where every agent
-collides with itself all the time: 37.5 in an episode of three, which HARL's returns are given back here. Overrides of the config come first.
+mamujoco_on_policy_learning_curve.jpg; HalfCheetah-v2 there, v5 here), to about a pixel: 0.5 and 30 points. HARL takes MPE from PettingZoo
+1.22.3, this project from mpe2. Their rewards are the same but for simple_spread_v2, where every agent collides with itself all the time: 37.5
+in an episode of three, which HARL's returns are given back here. An evaluation of HalfCheetah lasts ten iterations: write eval_every=12 for
+it. Overrides of the config come first.
 """
 from __future__ import annotations
 

@@ -33,19 +33,15 @@ SIZES = [64, 256, 1024, 4096, 16384, 65536]
 def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     """All rates at one number of environments."""
     started = time.perf_counter()
-    from happo_gpu import cli, process
+    from happo_gpu import process
 
     process.prepare()
     import torch
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
     from happo_gpu import build, config
+    from happo_gpu.config.files import composed_raw
     from happo_gpu.data.collect import collect
 
-    with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
-        composed = compose("config", overrides=[f"num_envs={num_envs}", *overrides])
-    cfg = config.parse(OmegaConf.to_container(composed, resolve=True))
+    cfg = config.parse(composed_raw([f"num_envs={num_envs}", *overrides]))
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)
     device = build.device_of(cfg)

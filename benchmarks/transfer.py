@@ -26,12 +26,11 @@ process.prepare()
 
 import torch  # noqa: E402
 import yaml  # noqa: E402
-from hydra import compose, initialize_config_dir  # noqa: E402
 from machine import commit, machine  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
 
 from happo_gpu import build, cli, command, evaluate  # noqa: E402
 from happo_gpu.config import parse  # noqa: E402
+from happo_gpu.config.files import composed_raw  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
 from happo_gpu.config.sims import MujocoConfig  # noqa: E402
 
@@ -54,9 +53,7 @@ def push(path: Path, num_envs: int, walker: str) -> Dict:
 
 def rate(num_envs: int, seconds: float = 10.0) -> float:
     """Environment (control) steps per second of two Go1s and the box, robots walking at random commands."""
-    with initialize_config_dir(str(cli.CFG_DIR), version_base="1.2"):
-        composed = compose("config", overrides=["sim=mujoco", f"num_envs={num_envs}", "sim_device=cpu", "rl_device=cpu"])
-    cfg = parse(OmegaConf.to_container(composed, resolve=True))
+    cfg = parse(composed_raw(["sim=mujoco", f"num_envs={num_envs}", "sim_device=cpu", "rl_device=cpu"]))
     task = build.build_task(cfg, num_envs, torch.device("cpu"), "eager")
     task.reset()
     steps, started = 0, time.perf_counter()

@@ -215,6 +215,8 @@ def build_trainer(
         try:
             trainer.load_state_dict(state)
         except (RuntimeError, KeyError) as error:  # torch's for tensors of another size
+            if memory.is_out_of_memory(error):
+                raise
             raise ConfigError(f"the checkpoint does not fit ({str(error).strip().splitlines()[-1].strip()}); num_envs, task, networks and algorithm "
                               "of a resumed run are those that it had; write checkpoint= in place of resume= to take its weights alone") from error
     return trainer

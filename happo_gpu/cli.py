@@ -118,7 +118,7 @@ def _run(composed: Any) -> None:
         run_dir, raw = _resumed(raw)
     elif raw["test"] and raw["checkpoint"] and not raw["agent"]:
         played = run_of(_from_here(raw["checkpoint"]))
-        raw = saved.with_typed(played, raw, _typed()) if (played / "config.yaml").is_file() else raw
+        raw = saved.with_typed(saved.saved_raw(played), raw, _typed()) if (played / "config.yaml").is_file() else raw
     isaac.before_torch(raw)
     from happo_gpu.config import ConfigError, parse
 
@@ -229,7 +229,7 @@ def _test(cfg: Any) -> None:
     from happo_gpu import testing
     from happo_gpu.config import ConfigError
 
-    typed = [override for override in _typed() if _split(override)[0].lstrip("+~").split(".")[0] in ("task", "sim")]
+    typed = [override for override in (each.lstrip("+") for each in _typed()) if _split(override)[0].lstrip("~").split(".")[0] in ("task", "sim")]
     path = _from_here(cfg.checkpoint)
     if cfg.agent:
         testing.evaluate_agent(cfg, Path("runs") / f"{cfg.task.name}_{cfg.agent}", typed)
@@ -268,7 +268,8 @@ def _resumed(raw: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
         run_dir = _from_here(raw["resume"])
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError(f"resume={raw['resume']}: no run there (config.yaml is missing); give a directory under runs/, or auto")
-    before, merged = saved.saved_raw(run_dir), saved.with_typed(run_dir, raw, _typed())
+    before = saved.saved_raw(run_dir)
+    merged = saved.with_typed(before, raw, _typed())
     for key in ("task", "sim", "algo"):
         if merged[key]["name"] != before[key]["name"]:
             raise ConfigError(f"{key}={merged[key]['name']}: the run in {run_dir} has {key}={before[key]['name']}; "

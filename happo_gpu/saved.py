@@ -1,6 +1,7 @@
 """A run's saved config: completed by what is newer than the run, and with what is typed now on top."""
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence, Set
 
@@ -48,12 +49,12 @@ def _completed(saved: Mapping[str, Any], defaults: Mapping[str, Any], free: Set[
     return merged
 
 
-def with_typed(run_dir: Path, raw: Raw, overrides: Sequence[str]) -> Raw:
+def with_typed(saved: Raw, raw: Raw, overrides: Sequence[str]) -> Raw:
     """A run's config with what was typed on top: ``overrides``, and ``raw`` as they and the defaults compose.
 
     A group typed by another name replaces the run's.
     """
-    merged = saved_raw(run_dir)
+    merged = copy.deepcopy(saved)
     keys = [override.partition("=")[0].lstrip("+") for override in overrides]
     for group in _NAMED:
         if group in keys and raw[group]["name"] != merged[group]["name"]:

@@ -12,7 +12,7 @@ from happo_gpu.config.files import CFG_DIR, composed, composed_raw
 from happo_gpu.config.schema import free_groups
 from happo_gpu.saved import saved_raw, with_typed
 
-RUNS = [*(f"task={path.stem}" for path in sorted((CFG_DIR / "task").glob("*.yaml"))), *(f"sim={path.stem}" for path in sorted((CFG_DIR / "sim").glob("*.yaml")))]
+RUNS = [f"{group}={path.stem}" for group in ("task", "sim") for path in sorted((CFG_DIR / group).glob("*.yaml"))]
 
 
 def run_with(home: Path, raw: dict) -> Path:
@@ -22,7 +22,7 @@ def run_with(home: Path, raw: dict) -> Path:
 
 def continued(run_dir: Path, *typed: str) -> dict:
     """The config of ``resume=<run> <typed>``."""
-    return with_typed(run_dir, compose_raw(*(each for each in typed if not each.startswith("~"))), typed)
+    return with_typed(saved_raw(run_dir), compose_raw(*(each for each in typed if not each.startswith("~"))), typed)
 
 
 @pytest.mark.parametrize("run", RUNS)

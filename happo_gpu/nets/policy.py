@@ -23,6 +23,7 @@ class Policy:
         """``actors`` holds one actor for each agent, or one for all."""
         self._actors = list(actors) if len(actors) == len(agents) else [actors[0]] * len(agents)
         self._agents, self.deterministic = list(agents), deterministic
+        self._num_actions = sum(agent.num_actions for agent in agents)
         self.device = next(self._actors[0].parameters()).device
         self.hidden: List[Tensor] = []
         rnn = self._actors[0].rnn
@@ -42,7 +43,7 @@ class Policy:
             first: (N,) bool, environments that begin an episode: their memory is cleared.
         """
         if self.is_plain and not self.deterministic:
-            noise = torch.randn(len(obs), sum(agent.num_actions for agent in self._agents), device=self.device)
+            noise = torch.randn(len(obs), self._num_actions, device=self.device)
             drawn = torch.empty_like(noise), torch.empty_like(noise)
             self.sample_plain(obs, noise, *drawn)
             return drawn
