@@ -18,34 +18,14 @@ from typing import Callable, Dict, List, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
-from happo_gpu.config.sims import DriveConfig, PlanarConfig
+from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.geometry import rotate, rotate_back
-from happo_gpu.sim.base import ObjectSpec, Rectangle, Scene, Sim
-from happo_gpu.sim.contact import (
-    Body,
-    Contact,
-    ContactLaw,
-    Frame,
-    Length,
-    circle_box_contact,
-    circle_disc_contact,
-    contact_force,
-    corners_contact,
-    end_segment_contact,
-    flank_corner_contact,
-    nearest_on_axis,
-    not_in,
-    support_friction,
-)
+from happo_gpu.sim.base import ObjectSpec, Scene, Sim
+from happo_gpu.sim.contact import Body, Contact, ContactLaw, Frame, contact_force, support_friction
+from happo_gpu.sim.footprints import Footprints, per_robot
 
 GRAVITY = 9.81  # m/s^2
 FIXED = Body(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # what a contact with an obstacle meets: no speed, and no push moves it
-
-
-def three_circles(drive: DriveConfig) -> List[Tuple[float, float]]:
-    """(x, radius) of nose, front and rear. A nose that a robot lacks has a radius below zero: it touches nothing."""
-    rear, front, *nose = drive.circles
-    return [*(nose or [(0.0, -1.0)]), front, rear]
 
 
 def torsion_scale(each: ObjectSpec) -> float:
@@ -53,14 +33,6 @@ def torsion_scale(each: ObjectSpec) -> float:
     cuboid = ObjectSpec((0.6, 0.6, 0.25), each.mass, each.inertia, each.friction)
     mean = [sum(spec.supports()) / len(spec.supports()) for spec in (each, cuboid)]
     return mean[0] / mean[1]
-
-
-def _frame_of(part: Rectangle, body: Frame) -> Frame:
-    """World frame of a part; the body's own where it lies in the centre, which costs nothing."""
-    if part.x == part.y == 0.0:
-        return body
-    x, y = rotate(part.x, part.y, body.cos, body.sin)
-    return body._replace(x=body.x + x, y=body.y + y)
 
 
 class PlanarSim(Sim):
@@ -85,22 +57,19 @@ class PlanarSim(Sim):
         self._since_command = torch.zeros(1, device=device)  # s; a tensor, so that no substep recompiles
         self._wrench = rows(num_agents, 3)  # (A, 3, N) N, N, N m, world
         self._pairs = list(combinations(range(num_agents), 2))
-        touch = scene.objects[0]
-        # (A, C, N) m: nose, front, rear, flank of each rectangle; nose and capsule on a disc
-        self._stretch_box = rows(num_agents, 2 if touch.round else 4 * len(touch.rectangles))
-        self._stretch_pair = rows(len(self._pairs), 4)  # (P, 4, N) m: two ends of each robot
-        self._obstacles = [Rectangle(0.0, 0.0, x, y) for x, y, _ in scene.obstacles]
-        count = len(self._obstacles)
-        self._obstacle_pose = rows(count, 3)  # (B, 3, N)
-        self._stretch_robot_obstacle = rows(num_agents, 4 * count)  # m
-        self._stretch_box_obstacle = rows(count * (1 if touch.round else 8 * len(touch.rectangles)))  # m
+        drives = self._drives = [cfg.drive_of(robot.drive) for robot in scene.robots]
+        shapes = self._shapes = Footprints(drives, scene.objects[0], scene.obstacles, device)
+        self._stretch_box = rows(num_agents, shapes.num_on_object)  # (A, C, N) m
+        self._stretch_pair = rows(len(self._pairs), 4)  # (P, 4, N) m
+        self._obstacle_pose = rows(len(scene.obstacles), 3)  # (B, 3, N)
+        self._stretch_robot_obstacle = rows(num_agents, shapes.num_on_obstacles)  # m
+        self._stretch_box_obstacle = rows(shapes.num_object_on_obstacles)  # m
 
         self.agent_pose, self.agent_vel = self._robot_pose.permute(2, 0, 1), self._robot_vel.permute(2, 0, 1)
         self.object_pose = self._box_pose.unsqueeze(0).permute(2, 0, 1)
         self.object_vel = self._box_vel.unsqueeze(0).permute(2, 0, 1)
         self.obstacle_pose = self._obstacle_pose.permute(2, 0, 1)
         self.fallen = torch.zeros(n, num_agents, dtype=torch.bool, device=device)
-        drives = self._drives = [cfg.drive_of(robot.drive) for robot in scene.robots]
         self.nominal = self._nominal_params()
         self.params = {name: value.clone() for name, value in self.nominal.items()}
         alike = drives[:1] if all(drive == drives[0] for drive in drives) else drives
@@ -108,29 +77,14 @@ class PlanarSim(Sim):
         def axes(rows) -> Tensor:  # (1 or A, 3, 1)
             return torch.tensor([list(values) for values in rows], device=device).unsqueeze(-1)
 
-        def length(values: List[float]) -> Length:  # a number, which compilers fold, or (A, 1) where robots differ
-            return values[0] if len(values) == 1 else torch.tensor(values, device=device).unsqueeze(-1)
-
         self._lag = axes([[1.0 - math.exp(-self.dt / tau) for tau in drive.model_time] for drive in alike])
         self._trim_limit, self._ripple = axes([d.trim_limit for d in alike]), axes([d.ripple for d in alike])
-        self._ripple_frequency = length([drive.ripple_frequency for drive in alike])
-        self._dead_zone, self._dead_zone_width = (length([getattr(drive, name) for drive in alike])
+        self._ripple_frequency = per_robot([drive.ripple_frequency for drive in alike], device)
+        self._dead_zone, self._dead_zone_width = (per_robot([getattr(drive, name) for drive in alike], device)
                                                   for name in ("dead_zone", "dead_zone_width"))
         gains = [drive.trim_rate * self.dt for drive in alike]
         self._trim_gain = gains[0] if len(gains) == 1 else torch.tensor(gains, device=device).view(-1, 1, 1)
         self._trims, self._has_dead_zone = any(d.trim_rate for d in alike), any(d.dead_zone for d in alike)
-
-        circles = [three_circles(drive) for drive in alike]
-        self._circle_x = axes([[x for x, _ in three] for three in circles])  # (1 or A, 3, 1) m: nose, front, rear
-        self._circle_radius = axes([[radius for _, radius in three] for three in circles])
-        if len(alike) == 1:
-            self._circle_x, self._circle_radius = self._circle_x[0], self._circle_radius[0]
-        self._front, self._rear, self._radius = (length([getattr(drive, name) for drive in alike])
-                                                 for name in ("front", "rear", "radius"))
-        self._nose_radius = length([radius for (_, radius), *_ in circles])
-        # m, (2, 1): the ends of a capsule from rear to nose, robot against robot
-        ends = [torch.tensor([[drive.tip - drive.radius], [drive.rear]], device=device) for drive in alike]
-        self._ends = ends * (len(drives) // len(ends))
 
         # accelerate.py may replace these two with compiled versions of themselves.
         self.servo: Callable[..., None] = self._servo
@@ -175,9 +129,9 @@ class PlanarSim(Sim):
             self.substep()
 
     def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
-        contact, box = self._box_contacts()
-        force_x, force_y, *_ = contact_force(contact, self._body(slice(None)), box, self.params["contact_friction"],
-                                             self._stretch_box, self._law)  # on the robots, (A, 4, N)
+        contact = self._shapes.on_object(self._frame(slice(None)), self._box_frame())
+        force_x, force_y, *_ = contact_force(contact, self._body(slice(None)), self._box_body(), self.params["contact_friction"],
+                                             self._stretch_box, self._law)  # on the robots, (A, C, N)
         points, forces = torch.stack((contact.point_x, contact.point_y), -1), -torch.stack((force_x, force_y), -1)
         return points[..., world, :].flatten(0, 1), forces[..., world, :].flatten(0, 1)
 
@@ -202,7 +156,7 @@ class PlanarSim(Sim):
             for name in (
                 "robot_pose", "robot_vel", "box_pose", "box_vel", "v_ref", "v_ref_last", "model_vel",
                 "trim", "gait_phase", "heading", "box_heading", "stretch_box", "stretch_pair",
-                *(("obstacle_pose", "stretch_robot_obstacle", "stretch_box_obstacle") if self._obstacles else ()),
+                *(("obstacle_pose", "stretch_robot_obstacle", "stretch_box_obstacle") if self.scene.obstacles else ()),
             )
         }
         state.update({"params/" + name: value for name, value in self.params.items()})
@@ -246,7 +200,7 @@ class PlanarSim(Sim):
         self._wrench.copy_(self._servo_wrench())
         on_box = self._add_box_contacts().sum(0)  # (3, N)
         self._add_pair_contacts()
-        if self._obstacles:
+        if self.scene.obstacles:
             on_box = on_box + self._add_obstacle_contacts()
         vel, pose = self._robot_vel, self._robot_pose
         inverse = torch.stack((1.0 / params["robot_mass"],) * 2 + (1.0 / params["robot_inertia"],), 1)
@@ -288,16 +242,10 @@ class PlanarSim(Sim):
 
     def _add_box_contacts(self) -> Tensor:
         """Adds the box's push to every robot's wrench; returns the robots' on the box, (A, 3, N)."""
-        contact, box = self._box_contacts()
-        on_robot, on_box = self._resolve(contact, self._body(slice(None)), box, self._stretch_box)
+        contact = self._shapes.on_object(self._frame(slice(None)), self._box_frame())
+        on_robot, on_box = self._resolve(contact, self._body(slice(None)), self._box_body(), self._stretch_box)
         self._wrench.add_(on_robot)
         return on_box
-
-    def _box_contacts(self) -> Tuple[Contact, Body]:
-        """Every robot's candidate contacts with the box, (A, C, N), and the box."""
-        box = self._box_frame()
-        contact = self._disc_contacts(box) if self.scene.objects[0].round else self._rectangle_contacts(box)
-        return contact, self._box_body()
 
     def _box_frame(self) -> Frame:
         return Frame(self._box_pose[0], self._box_pose[1], self._box_heading[0], self._box_heading[1])
@@ -305,72 +253,22 @@ class PlanarSim(Sim):
     def _box_body(self) -> Body:
         return Body(*self._box_pose[:2], *self._box_vel, 1.0 / self.params["object_mass"], 1.0 / self.params["object_inertia"])
 
-    def _rectangle_contacts(self, box: Frame) -> Contact:
-        """Of robots with the object, (A, 4 * rectangles, N)."""
-        rectangles = self.scene.objects[0].rectangles
-        return self._robots_against(rectangles, [_frame_of(each, box) for each in rectangles])
-
-    def _robots_against(self, rectangles: Sequence[Rectangle], frames: Sequence[Frame]) -> Contact:
-        """Nose, front, rear and flank of every robot against each rectangle, (A, 4 * rectangles, N)."""
-        robot = self._frame(slice(None))  # (A, N)
-        circle_x, circle_y = self._points(robot, self._circle_x)  # (A, 3, N)
-        contacts: List[Contact] = []
-        for rectangle, frame in zip(rectangles, frames):
-            size = rectangle.half_x, rectangle.half_y
-            circles = circle_box_contact(circle_x, circle_y, self._circle_radius, frame, *size)
-            flank = flank_corner_contact(robot, self._rear, self._front, self._radius, frame, *size)
-            for other, where in zip(rectangles, frames):
-                if other is not rectangle:
-                    half = 0.5 * circles.depth  # from the middle of the overlap to the surface
-                    surface = circles.point_x + half * circles.normal_x, circles.point_y + half * circles.normal_y
-                    circles = not_in(other, where, circles, *surface)
-                    flank = not_in(other, where, flank, flank.point_x, flank.point_y)
-            contacts += [circles, Contact(*(f.unsqueeze(1) for f in flank))]
-        return Contact(*(torch.cat(fields, 1) for fields in zip(*contacts)))
-
-    def _disc_contacts(self, disc: Frame) -> Contact:
-        """Nose and capsule, each once, against a round object, (A, 2, N)."""
-        robot, radius = self._frame(slice(None)), self.scene.objects[0].radius
-        nose_x, nose_y = (value.squeeze(-2) for value in self._points(robot, self._circle_x[..., :1, :]))  # (A, N)
-        axis_x, axis_y = nearest_on_axis(disc.x, disc.y, robot, self._rear, self._front)
-        nose = circle_disc_contact(nose_x, nose_y, self._nose_radius, disc.x, disc.y, radius)
-        body = circle_disc_contact(axis_x, axis_y, self._radius, disc.x, disc.y, radius)
-        return Contact(*(torch.stack(fields, 1) for fields in zip(nose, body)))
-
     def _add_obstacle_contacts(self) -> Tensor:
         """Adds the obstacles' push to every robot's wrench; returns theirs on the box, (3, N)."""
         frames = [Frame(x, y, yaw.cos(), yaw.sin()) for x, y, yaw in self._obstacle_pose.unbind()]
-        on_robot, _ = self._resolve(self._robots_against(self._obstacles, frames), self._body(slice(None)), FIXED,
+        on_robot, _ = self._resolve(self._shapes.on_obstacles(self._frame(slice(None)), frames), self._body(slice(None)), FIXED,
                                     self._stretch_robot_obstacle)
         self._wrench.add_(on_robot)
-        on_box, _ = self._resolve(self._box_against(frames), self._box_body(), FIXED, self._stretch_box_obstacle)
+        on_box, _ = self._resolve(self._shapes.object_on_obstacles(self._box_frame(), frames), self._box_body(), FIXED, self._stretch_box_obstacle)
         return on_box
 
-    def _box_against(self, frames: Sequence[Frame]) -> Contact:
-        """The object's candidate contacts with the obstacles in these frames, (C, N)."""
-        spec, box, contacts = self.scene.objects[0], self._box_frame(), []
-        for obstacle, frame in zip(self._obstacles, frames):
-            if spec.round:
-                touch = circle_box_contact(box.x, box.y, spec.radius, frame, obstacle.half_x, obstacle.half_y)
-                contacts.append(Contact(*(field.unsqueeze(0) for field in touch)))
-            else:
-                contacts += [corners_contact(part, _frame_of(part, box), obstacle, frame) for part in spec.rectangles]
-        return Contact(*(torch.cat(fields) for fields in zip(*contacts)))
-
     def _add_pair_contacts(self) -> None:
-        """Adds the robots' push on each other, as capsules as long as nose and body, to their wrenches."""
+        """Adds the robots' push on each other to their wrenches."""
         for pair, (i, j) in enumerate(self._pairs):
-            of_first, of_second = self._ends_against(i, j), self._ends_against(j, i)  # (2, N)
-            flipped = of_second._replace(normal_x=-of_second.normal_x, normal_y=-of_second.normal_y)
-            contact = Contact(*(torch.cat(both) for both in zip(of_first, flipped)))  # (4, N)
+            contact = self._shapes.pair(i, j, self._frame(i), self._frame(j))
             on_first, on_second = self._resolve(contact, self._body(i), self._body(j), self._stretch_pair[pair])
             self._wrench[i].add_(on_first)
             self._wrench[j].add_(on_second)
-
-    def _ends_against(self, ends: int, axis: int) -> Contact:
-        first, second = self._drives[ends], self._drives[axis]
-        x, y = self._points(self._frame(ends), self._ends[ends])
-        return end_segment_contact(x, y, first.radius, self._frame(axis), second.rear, second.tip - second.radius, second.radius)
 
     def _resolve(self, contact: Contact, first: Body, second: Body, stretch: Tensor) -> Tuple[Tensor, Tensor]:
         """Sums C contacts' wrenches on both bodies, each (..., 3, N), and moves the springs."""
@@ -381,11 +279,6 @@ class PlanarSim(Sim):
         fx, fy = fx.sum(-2), fy.sum(-2)
         on_first, on_second = (fx, fy, torque1.sum(-2)), (-fx, -fy, torque2.sum(-2))
         return torch.stack(on_first, -2), torch.stack(on_second, -2)
-
-    def _points(self, frame: Frame, offset: Tensor) -> Tuple[Tensor, Tensor]:
-        """Points on a robot's axis at the given offsets (C, 1) or (A, C, 1): world x and y, (..., C, N)."""
-        x, y, cos, sin = (value.unsqueeze(-2) for value in frame)
-        return x + offset * cos, y + offset * sin
 
     def _frame(self, index) -> Frame:
         pose, heading = self._robot_pose[index], self._heading[index]

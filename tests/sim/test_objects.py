@@ -43,11 +43,7 @@ def run(sim: PlanarSim, command, seconds: float) -> None:
 
 def depths(sim: PlanarSim) -> torch.Tensor:
     """(C, N) m of every candidate contact of the robot, 0 where there is none."""
-    from happo_gpu.sim.contact import Frame
-
-    frame = Frame(sim._box_pose[0], sim._box_pose[1], sim._box_heading[0], sim._box_heading[1])
-    find = sim._disc_contacts if sim.scene.objects[0].round else sim._rectangle_contacts
-    return find(frame).depth[0].clamp(min=0.0)
+    return sim._shapes.on_object(sim._frame(slice(None)), sim._box_frame()).depth[0].clamp(min=0.0)
 
 
 # -- the spec --------------------------------------------------------------------------------------
