@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -51,16 +51,25 @@ def push(path: Path, num_envs: int, walker: str) -> Dict:
     return {**{key: result[key] for key in (*COLUMNS, "success_rate_ci95", "episodes")}, "seconds": time.perf_counter() - started}
 
 
-def rate(num_envs: int, seconds: float = 10.0) -> float:
-    """Environment (control) steps per second of two Go1s and the box, robots walking at random commands."""
+def rate(num_envs: int, seconds: float = 10.0) -> Tuple[float, float]:
+    """Environment (control) steps per second of two Go1s and the box, robots walking at random commands, and MuJoCo's own share of the time."""
     cfg = parse(composed_raw(["sim=mujoco", f"num_envs={num_envs}", "sim_device=cpu", "rl_device=cpu"]))
     task = build.build_task(cfg, num_envs, torch.device("cpu"), "eager")
+    advance, inside = task.sim.worlds._advance, [0.0]
+
+    def timed() -> None:
+        entered = time.perf_counter()
+        advance()
+        inside[0] += time.perf_counter() - entered
+
     task.reset()
+    task.sim.worlds._advance = timed
     steps, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         task.step(2.0 * torch.rand(num_envs, task.num_actions) - 1.0)
         steps += num_envs * task.decimation
-    return steps / (time.perf_counter() - started)
+    elapsed = time.perf_counter() - started
+    return steps / elapsed, inside[0] / elapsed
 
 
 def main() -> None:
@@ -70,8 +79,12 @@ def main() -> None:
     parser.add_argument("--locomotion", nargs="*", default=[], help="walking policies besides the project's own")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "transfer.json")
     arguments = parser.parse_args()
-    speed = rate(128)
-    print(f"two whole Go1s and the box: {speed:,.0f} environment steps/s with 128 worlds, {torch.get_num_threads()} threads")
+    rates = []
+    for num_envs in (128, 512):
+        speed, share = rate(num_envs)
+        rates.append({"num_envs": num_envs, "steps_per_s": speed, "share_of_mujoco": share, "threads": torch.get_num_threads()})
+        print(f"two whole Go1s and the box, {num_envs} worlds, {torch.get_num_threads()} threads: {speed:,.0f} environment steps/s, "
+              f"{100 * share:.0f} % of the time in MuJoCo", flush=True)
     rows = []
     print(f"{'checkpoint':>12}  {'legs':<24}{'success':>9}{'95 % interval':>18}{'finished':>10}{'pushing together':>18}{'exceptions':>12}")
     for i, path in enumerate(arguments.checkpoints):
@@ -81,7 +94,7 @@ def main() -> None:
             low, high = row["success_rate_ci95"]
             print(f"{i:>12}  {row['legs']:<24}{100 * row['success_rate']:>7.1f} %{100 * low:>10.1f} to {100 * high:.1f}"
                   f"{row['finished_time']:>8.2f} s{100 * row['pushing_together']:>16.0f} %{100 * row['collision_rate']:>10.2f} %", flush=True)
-            whole = {"machine": machine(), "commit": commit(), "steps_per_s": speed, "rows": rows}
+            whole = {"machine": machine(), "commit": commit(), "rates": rates, "rows": rows}
             arguments.output.write_text(json.dumps(whole, indent=1) + "\n")
 
 
