@@ -64,9 +64,12 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class LoadConfig:
-    """A box that stands in the way of some commands."""
+    """A box that stands in the way of some commands, or comes against the robot."""
 
     share: float = between(0.0, 1.0)  # of commands
+    driven: float = between(0.0, 1.0)  # of these boxes
+    drivenSpeed: Tuple[float, ...] = non_negative(2)  # m/s
+    drivenForce: Tuple[float, ...] = non_negative(2)  # N
     gap: Tuple[float, ...] = non_negative(2)  # m
     aside: float = non_negative()  # m
     robotReach: Tuple[float, ...] = positive(2)  # m

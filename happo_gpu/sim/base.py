@@ -200,3 +200,7 @@ class LeggedSim(Randomized):
     def kick(self, change: Tensor) -> None:
         """Adds (N, A, 6) to the trunks' velocities, world frame, m/s and rad/s."""
         raise NotImplementedError
+
+    def shove_objects(self, change: Tensor) -> None:
+        """Adds (N, M, 2) to the objects' velocities, world frame, m/s."""
+        raise NotImplementedError

@@ -198,6 +198,10 @@ class IsaacGymWorlds(LeggedWorlds):
         super().kick(change)
         self._placed |= (change != 0.0).flatten(1).any(-1)
 
+    def shove_objects(self, change: Tensor) -> None:
+        super().shove_objects(change)
+        self._placed |= (change != 0.0).flatten(1).any(-1)
+
     def refresh(self) -> None:
         self._placed.fill_(True)
         super().refresh()

@@ -134,6 +134,14 @@ class LeggedWorlds(LeggedSim):
             self._qvel[:, v : v + 6].add_(change[:, robot])
         self._read_state()
 
+    def shove_objects(self, change: Tensor) -> None:
+        if self._is_empty(change):
+            return
+        for i in range(self.num_objects):
+            _, v = self._object_columns(i)
+            self._qvel[:, v : v + 2].add_(change[:, i])
+        self._read_state()
+
     def _is_empty(self, change: Tensor) -> bool:
         """Whether there is nothing to do; where the answer would make the host wait for the device, it is not asked."""
         return change.device.type == "cpu" and not change.any()

@@ -24,6 +24,7 @@ TERMS = ("linear", "linear_fine", "turn", "turn_fine", "bounce", "roll", "tilt",
 JOINTS = tuple(f"{leg}_{joint}" for leg in ("FR", "FL", "RR", "RL") for joint in ("hip", "thigh", "calf"))  # as HOME
 
 
+GRAVITY = 9.81  # m/s^2
 FAR = 3.0  # m from a robot that starts anew to a box that is not in its way
 
 
@@ -60,6 +61,8 @@ class Go1Walk(VecTask):
         self.action = torch.zeros(num_envs, NUM_JOINTS, device=device)
         self.last_action = torch.zeros(num_envs, NUM_JOINTS, device=device)
         self.targets = torch.zeros(num_envs, 1, NUM_JOINTS, device=device)  # rad
+        self.drive = torch.zeros(num_envs, 2, device=device)  # m/s that somebody pushes the box at, world frame
+        self.drive_force = torch.zeros(num_envs, device=device)  # N over the box's friction
         self._command_limit = torch.tensor(env.commandLimit, device=device)
         self._home = torch.tensor(locomotion.HOME, device=device)
         noise = cfg.noise
@@ -85,6 +88,7 @@ class Go1Walk(VecTask):
         self._resample_commands(self.command_left <= 0)
         self.command_left.sub_(1)
         self._kick()
+        self._drive()
 
     def compute_reward(self, alive: Tensor) -> Tensor:
         sim, scale = self.sim, self.cfg.reward
@@ -183,16 +187,19 @@ class Go1Walk(VecTask):
         left = ((low + (high - low) * torch.rand(n, device=self.device)) / self.dt).long()
         self.command.copy_(torch.where(mask.unsqueeze(-1), command, self.command))
         self.command_left.copy_(torch.where(mask, left, self.command_left))
+        self.drive.masked_fill_(mask.unsqueeze(-1), 0.0)
         self._stand_in_the_way(mask & (torch.rand(n, device=self.device) < self.cfg.load.share))
 
     def _stand_in_the_way(self, mask: Tensor) -> None:
-        """Puts the box, turned anyhow, where the command leads, clear of the robot by load.gap."""
+        """Puts the box, turned anyhow, where the command leads, clear of the robot by load.gap; one that will be driven, on any side."""
         n, load = self.num_envs, self.cfg.load
 
         def uniform(low: float, high: float) -> Tensor:
             return low + (high - low) * torch.rand(n, device=self.device)
 
+        driven = torch.rand(n, device=self.device) < load.driven
         heading = torch.atan2(self.command[:, 1], self.command[:, 0])  # of the way, in the robot's frame
+        heading = torch.where(driven, uniform(-math.pi, math.pi), heading)
         way, turn = self.sim.yaw[:, 0] + heading, uniform(0.0, 2.0 * math.pi)
         robot = _reach(load.robotReach, heading)
         box = _reach(load.halfExtents, way - turn)
@@ -200,6 +207,9 @@ class Go1Walk(VecTask):
         x, y = rotate(ahead, aside, way.cos(), way.sin())
         position = self.sim.position[:, 0]
         self.sim.place_objects(mask, torch.stack((position[:, 0] + x, position[:, 1] + y, turn), -1).unsqueeze(1))
+        speed = -uniform(*load.drivenSpeed) * driven
+        self.drive.copy_(torch.where(mask.unsqueeze(-1), torch.stack((speed * way.cos(), speed * way.sin()), -1), self.drive))
+        self.drive_force.copy_(torch.where(mask, uniform(*load.drivenForce), self.drive_force))
 
     def _kick(self) -> None:
         """Now and then somebody shoves the trunk."""
@@ -211,6 +221,17 @@ class Go1Walk(VecTask):
         change[:, 0, :2] = env.kickVelocity * (2.0 * torch.rand(self.num_envs, 2, device=self.device) - 1.0)
         self.sim.kick(change * struck.view(-1, 1, 1))
 
+    def _drive(self) -> None:
+        """Pushes the boxes that are driven: all of the force until 0.2 m/s are missing, then less and less."""
+        if self.cfg.load.driven <= 0.0:
+            return
+        params, speed = self.sim.params, torch.linalg.vector_norm(self.drive, dim=-1)
+        along = self.drive / speed.clamp(min=1e-6).unsqueeze(-1)  # (N, 2)
+        lacking = speed - (along * self.sim.object_vel[:, 0, :2]).sum(-1)
+        force = self.drive_force * (lacking / 0.2).clamp(0.0, 1.0) + GRAVITY * params["object_friction"] * params["object_mass"] * (lacking > 0.0)
+        change = self.dt * force / params["object_mass"] * (speed > 0.0)
+        self.sim.shove_objects((change.unsqueeze(-1) * along).unsqueeze(1))
+
     def _persistent(self) -> Dict[str, Tensor]:
         return {**super()._persistent(), "command": self.command, "command_left": self.command_left, "phase": self.phase,
-                "action": self.action, "last_action": self.last_action}
+                "drive": self.drive, "drive_force": self.drive_force, "action": self.action, "last_action": self.last_action}

@@ -212,6 +212,9 @@ def test_a_saved_state_is_told_after_it_is_loaded(worlds):
     worlds.kick(torch.tensor([0.0, 1.0, 0.0]).view(N, 1, 1).expand(N, A, 6))
     worlds.step_joints(torch.zeros(N, A, 12))
     assert worlds._gym.told[-1] == [3, 4, 5]
+    worlds.shove_objects(torch.tensor([1.0, 0.0, 0.0]).view(N, 1, 1).expand(N, 1, 2))
+    worlds.step_joints(torch.zeros(N, A, 12))
+    assert worlds._gym.told[-1] == [0, 1, 2]
     worlds.load_state_dict(state)
     worlds.step_joints(torch.zeros(N, A, 12))
     assert worlds._gym.told[-1] == list(range(9)) and worlds.position[1, 0].tolist() == pytest.approx([1.0, 2.0, 0.3], abs=1e-4)

@@ -102,7 +102,7 @@ def test_a_restored_task_goes_on_bit_for_bit():
 
 
 def test_a_box_in_the_way_is_clear_of_the_robot_and_where_the_command_leads():
-    task = walk(*CALM[:-1], "task.load.share=1", "task.load.gap=[0.1,0.1]", "task.load.aside=0", num_envs=101)
+    task = walk(*CALM[:-1], "task.load.share=1", "task.load.driven=0", "task.load.gap=[0.1,0.1]", "task.load.aside=0", num_envs=101)
     box, command = task.sim.object_pose[:, 0], task.command
     yaw = task.sim.yaw[:, 0]
     moving = command[:, :2].norm(dim=-1) > 0.0
@@ -119,3 +119,36 @@ def test_a_box_in_the_way_is_clear_of_the_robot_and_where_the_command_leads():
 def test_without_a_share_no_box_comes_near():
     task = walk(*CALM, num_envs=11)
     assert task.sim.object_pose[:, 0, :2].norm(dim=-1).min() > 4.0
+
+
+def driven(*overrides):
+    return walk(*CALM[:-1], "task.load.share=1", "task.load.driven=1", "task.load.aside=0", "task.env.commandSeconds=[9,9]", *overrides, num_envs=7)
+
+
+def test_a_driven_box_comes_straight_at_the_robot_at_its_speed():
+    task = driven("task.load.gap=[1.0,1.0]", "task.load.drivenSpeed=[0.4,0.4]", "task.load.drivenForce=[20,20]")
+    start = task.sim.object_pose[:, 0, :2].clone()
+    for _ in range(40):
+        task.step(torch.zeros(7, 12))
+    moved = task.sim.object_pose[:, 0, :2] - start
+    towards = -start / start.norm(dim=-1, keepdim=True)
+    assert torch.allclose((moved * towards).sum(-1), torch.full((7,), 0.3), atol=0.04)  # 0.8 s, less the time to speed up
+    assert torch.allclose(moved.norm(dim=-1), (moved * towards).sum(-1), atol=0.01)
+    assert ((task.sim.object_vel[:, 0, :2] * towards).sum(-1) > 0.3).all()
+
+
+def test_a_driven_box_speeds_up_as_its_force_allows():
+    task = driven("task.load.gap=[1.0,1.0]", "task.load.drivenSpeed=[5.0,5.0]", "task.load.drivenForce=[20,20]", "task.randomize.object_mass=[2,2]",
+                  "task.randomize.object_friction=[1,1]")
+    for _ in range(11):
+        task.step(torch.zeros(7, 12))
+    unbraked = 0.02 * 0.55 * 9.81  # m/s: the friction that the last shove has yet to meet
+    assert task.sim.object_vel[:, 0, :2].norm(dim=-1).tolist() == pytest.approx([11 * 0.02 * 20.0 / 8.0 + unbraked] * 7, rel=0.15)
+
+
+def test_a_new_command_without_a_box_ends_the_push():
+    task = driven("task.load.drivenSpeed=[0.3,0.3]")
+    assert (task.drive.norm(dim=-1) > 0.2).all()
+    object.__setattr__(task.cfg.load, "share", 0.0)
+    task._resample_commands(torch.tensor([True] * 3 + [False] * 4))
+    assert (task.drive.norm(dim=-1) > 0.2).tolist() == [False] * 3 + [True] * 4
