@@ -54,13 +54,17 @@ PUSHED = ["task.load.share=1", "task.load.driven=1", "task.load.drivenForce=[10,
           "task.env.commandLimit=[0.5,0.5,0.5]", "task.env.staggerEpisodes=false"]
 
 
+def layers_of(actor: Dict[str, torch.Tensor]) -> List[str]:
+    """Names of its linear layers, from the observation on."""
+    return [*(name[: -len(".weight")] for name in actor if name.startswith("base.") and name.endswith(".weight")), "head.mean"]
+
+
 def export(path: Path, output: Path) -> None:
     """A checkpoint of Go1Walk's actor as a file of arrays."""
     actor = checkpoint.load(path, torch.device("cpu"))["learner"]["actors"][0]
     task = yaml.safe_load((path.parent.parent / "config.yaml").read_text())["task"]
     arrays = {"mean": actor["norm.mean"], "rstd": 1.0 / torch.sqrt(actor["norm.var"] + 1e-5)}
-    layers = [name[: -len(".weight")] for name in actor if name.startswith("base.") and name.endswith(".weight")]
-    for i, layer in enumerate([*layers, "head.mean"]):
+    for i, layer in enumerate(layers_of(actor)):
         arrays[f"W{i}"], arrays[f"b{i}"] = actor[f"{layer}.weight"].t(), actor[f"{layer}.bias"]
     env, gait = task["env"], task["gait"]
     layout = locomotion.Layout(True, "elu", False, env["actionScale"], env["clipActions"], input_clip=5.0)
@@ -75,8 +79,7 @@ def start(policy: Path, output: Path) -> None:
     with np.load(policy, allow_pickle=False) as file:
         arrays = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file if file[name].dtype.kind == "f"}
     actor = learner.actors[0].state_dict()
-    layers = [name[: -len(".weight")] for name in actor if name.startswith("base.") and name.endswith(".weight")]
-    for i, layer in enumerate([*layers, "head.mean"]):
+    for i, layer in enumerate(layers_of(actor)):
         actor[f"{layer}.weight"].copy_(arrays[f"W{i}"].t())
         actor[f"{layer}.bias"].copy_(arrays[f"b{i}"])
     actor["norm.mean"].copy_(arrays["mean"])

@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 import torch
 from torch import Tensor
 
-
+GRAVITY = 9.81  # m/s^2
 Ranges = Dict[str, Sequence[Union[float, Tensor]]]  # parameter: lowest and highest factor
 
 
@@ -197,10 +197,6 @@ class LeggedSim(Randomized):
         """Puts objects at pose (N, M, 3) at rest on the ground where mask (N,)."""
         raise NotImplementedError
 
-    def kick(self, change: Tensor) -> None:
-        """Adds (N, A, 6) to the trunks' velocities, world frame, m/s and rad/s."""
-        raise NotImplementedError
-
-    def shove_objects(self, change: Tensor) -> None:
-        """Adds (N, M, 2) to the objects' velocities, world frame, m/s."""
+    def kick(self, trunks: Tensor, objects: Tensor) -> None:
+        """Adds to velocities, world frame: (N, A, 6) m/s and rad/s of the trunks, (N, M, 2) m/s of the objects."""
         raise NotImplementedError

@@ -26,6 +26,11 @@ from happo_gpu.sim.contact import (
 )
 
 
+def kinds_of(drives: Sequence[DriveConfig]) -> List[DriveConfig]:
+    """One drive where all robots have the same, else all A."""
+    return list(drives[:1] if all(drive == drives[0] for drive in drives) else drives)
+
+
 def per_robot(values: Sequence[float], device: torch.device) -> Length:
     """A number, which compilers fold, or (A, 1) where robots differ."""
     return values[0] if len(values) == 1 else torch.tensor(values, device=device).unsqueeze(-1)
@@ -64,7 +69,7 @@ class Footprints:
         self.num_on_obstacles = 4 * len(obstacles)
         self.num_object_on_obstacles = len(obstacles) * (1 if spec.round else 8 * len(spec.rectangles))
         self._drives = list(drives)
-        alike = drives[:1] if all(drive == drives[0] for drive in drives) else drives
+        alike = kinds_of(drives)
 
         def axes(rows: List[List[float]]) -> Tensor:  # (3, 1), or (A, 3, 1) where robots differ
             return torch.tensor(rows if len(rows) > 1 else rows[0], device=device).unsqueeze(-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from happo_gpu.config.sims import IsaacGymLegsConfig
 from happo_gpu.sim import go1, go1_urdf
-from happo_gpu.sim.base import ObjectSpec
+from happo_gpu.sim.base import GRAVITY, ObjectSpec
 from happo_gpu.sim.worlds import OBJECT_Q, OBJECT_V, ROBOT_Q, ROBOT_V, LeggedWorlds, matrix, rotated
 
 
@@ -194,13 +194,9 @@ class IsaacGymWorlds(LeggedWorlds):
         super().place_objects(mask, pose)
         self._placed |= mask
 
-    def kick(self, change: Tensor) -> None:
-        super().kick(change)
-        self._placed |= (change != 0.0).flatten(1).any(-1)
-
-    def shove_objects(self, change: Tensor) -> None:
-        super().shove_objects(change)
-        self._placed |= (change != 0.0).flatten(1).any(-1)
+    def kick(self, trunks: Tensor, objects: Tensor) -> None:
+        super().kick(trunks, objects)
+        self._placed |= (trunks != 0.0).flatten(1).any(-1) | (objects != 0.0).flatten(1).any(-1)
 
     def refresh(self) -> None:
         self._placed.fill_(True)
@@ -209,7 +205,7 @@ class IsaacGymWorlds(LeggedWorlds):
 
 def _physics(cfg: IsaacGymLegsConfig) -> gymapi.SimParams:
     params = gymapi.SimParams()
-    params.dt, params.substeps, params.up_axis, params.gravity = cfg.dt, 1, gymapi.UP_AXIS_Z, gymapi.Vec3(0.0, 0.0, -9.81)
+    params.dt, params.substeps, params.up_axis, params.gravity = cfg.dt, 1, gymapi.UP_AXIS_Z, gymapi.Vec3(0.0, 0.0, -GRAVITY)
     params.use_gpu_pipeline = params.physx.use_gpu = True
     params.physx.solver_type = 1  # TGS
     params.physx.num_position_iterations, params.physx.num_velocity_iterations = cfg.iterations, cfg.velocity_iterations

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.geometry import rotate, rotate_back
-from happo_gpu.sim.base import ObjectSpec, Scene, Sim
+from happo_gpu.sim.base import GRAVITY, ObjectSpec, Scene, Sim
 from happo_gpu.sim.contact import Body, Contact, ContactLaw, Frame, contact_force, support_friction
-from happo_gpu.sim.footprints import Footprints, per_robot
+from happo_gpu.sim.footprints import Footprints, kinds_of, per_robot
 
-GRAVITY = 9.81  # m/s^2
 FIXED = Body(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # what a contact with an obstacle meets: no speed, and no push moves it
 
 
@@ -72,7 +71,7 @@ class PlanarSim(Sim):
         self.fallen = torch.zeros(n, num_agents, dtype=torch.bool, device=device)
         self.nominal = self._nominal_params()
         self.params = {name: value.clone() for name, value in self.nominal.items()}
-        alike = drives[:1] if all(drive == drives[0] for drive in drives) else drives
+        alike = kinds_of(drives)
 
         def axes(rows) -> Tensor:  # (1 or A, 3, 1)
             return torch.tensor([list(values) for values in rows], device=device).unsqueeze(-1)

@@ -126,20 +126,15 @@ class LeggedWorlds(LeggedSim):
         self.obstacle_pose.copy_(torch.where(mask.view(-1, 1, 1), pose, self.obstacle_pose))
         self._stand_obstacles(mask)
 
-    def kick(self, change: Tensor) -> None:
-        if self._is_empty(change):
+    def kick(self, trunks: Tensor, objects: Tensor) -> None:
+        if self._is_empty(trunks) and self._is_empty(objects):
             return
         for robot in range(self.num_robots):
             v = robot * ROBOT_V
-            self._qvel[:, v : v + 6].add_(change[:, robot])
-        self._read_state()
-
-    def shove_objects(self, change: Tensor) -> None:
-        if self._is_empty(change):
-            return
+            self._qvel[:, v : v + 6].add_(trunks[:, robot])
         for i in range(self.num_objects):
             _, v = self._object_columns(i)
-            self._qvel[:, v : v + 2].add_(change[:, i])
+            self._qvel[:, v : v + 2].add_(objects[:, i])
         self._read_state()
 
     def _is_empty(self, change: Tensor) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from happo_gpu.config.walk import WalkConfig
 from happo_gpu.geometry import rotate
 from happo_gpu.sim import locomotion
-from happo_gpu.sim.base import LeggedSim, ObjectSpec
+from happo_gpu.sim.base import GRAVITY, LeggedSim, ObjectSpec
 from happo_gpu.sim.locomotion import NUM_JOINTS, Gait, Senses
 from happo_gpu.tasks.noise import blurred
 from happo_gpu.tasks.vec_task import VecTask
@@ -24,7 +24,6 @@ TERMS = ("linear", "linear_fine", "turn", "turn_fine", "bounce", "roll", "tilt",
 JOINTS = tuple(f"{leg}_{joint}" for leg in ("FR", "FL", "RR", "RL") for joint in ("hip", "thigh", "calf"))  # as HOME
 
 
-GRAVITY = 9.81  # m/s^2
 FAR = 3.0  # m from a robot that starts anew to a box that is not in its way
 
 
@@ -87,8 +86,7 @@ class Go1Walk(VecTask):
         self.phase.copy_(self.gait.advance(self.phase, self.dt))
         self._resample_commands(self.command_left <= 0)
         self.command_left.sub_(1)
-        self._kick()
-        self._drive()
+        self.sim.kick(self._shoves(), self._pushes())
 
     def compute_reward(self, alive: Tensor) -> Tensor:
         sim, scale = self.sim, self.cfg.reward
@@ -211,26 +209,23 @@ class Go1Walk(VecTask):
         self.drive.copy_(torch.where(mask.unsqueeze(-1), torch.stack((speed * way.cos(), speed * way.sin()), -1), self.drive))
         self.drive_force.copy_(torch.where(mask, uniform(*load.drivenForce), self.drive_force))
 
-    def _kick(self) -> None:
-        """Now and then somebody shoves the trunk."""
-        env = self.cfg.env
+    def _shoves(self) -> Tensor:
+        """Now and then somebody shoves the trunk: by how much it speeds up, (N, 1, 6) m/s and rad/s."""
+        env, change = self.cfg.env, torch.zeros(self.num_envs, 1, 6, device=self.device)
         if env.kickVelocity <= 0.0:
-            return
+            return change
         struck = torch.rand(self.num_envs, device=self.device) < self.dt / env.kickSeconds
-        change = torch.zeros(self.num_envs, 1, 6, device=self.device)
         change[:, 0, :2] = env.kickVelocity * (2.0 * torch.rand(self.num_envs, 2, device=self.device) - 1.0)
-        self.sim.kick(change * struck.view(-1, 1, 1))
+        return change * struck.view(-1, 1, 1)
 
-    def _drive(self) -> None:
-        """Pushes the boxes that are driven: all of the force until 0.2 m/s are missing, then less and less."""
-        if self.cfg.load.driven <= 0.0:
-            return
+    def _pushes(self) -> Tensor:
+        """Of the boxes that are driven, with all of the force until 0.2 m/s are missing, then less and less: (N, 1, 2) m/s that they speed up by."""
         params, speed = self.sim.params, torch.linalg.vector_norm(self.drive, dim=-1)
         along = self.drive / speed.clamp(min=1e-6).unsqueeze(-1)  # (N, 2)
         lacking = speed - (along * self.sim.object_vel[:, 0, :2]).sum(-1)
         force = self.drive_force * (lacking / 0.2).clamp(0.0, 1.0) + GRAVITY * params["object_friction"] * params["object_mass"] * (lacking > 0.0)
         change = self.dt * force / params["object_mass"] * (speed > 0.0)
-        self.sim.shove_objects((change.unsqueeze(-1) * along).unsqueeze(1))
+        return (change.unsqueeze(-1) * along).unsqueeze(1)
 
     def _persistent(self) -> Dict[str, Tensor]:
         return {**super()._persistent(), "command": self.command, "command_left": self.command_left, "phase": self.phase,

@@ -209,10 +209,11 @@ def test_a_saved_state_is_told_after_it_is_loaded(worlds):
     place(worlds, EVERYWHERE)
     worlds.step_joints(torch.zeros(N, A, 12))
     state = {name: value.clone() for name, value in worlds.state_dict().items()}
-    worlds.kick(torch.tensor([0.0, 1.0, 0.0]).view(N, 1, 1).expand(N, A, 6))
+    nothing = torch.zeros(N, 1, 2)
+    worlds.kick(torch.tensor([0.0, 1.0, 0.0]).view(N, 1, 1).expand(N, A, 6), nothing)
     worlds.step_joints(torch.zeros(N, A, 12))
     assert worlds._gym.told[-1] == [3, 4, 5]
-    worlds.shove_objects(torch.tensor([1.0, 0.0, 0.0]).view(N, 1, 1).expand(N, 1, 2))
+    worlds.kick(torch.zeros(N, A, 6), torch.tensor([1.0, 0.0, 0.0]).view(N, 1, 1).expand(N, 1, 2))
     worlds.step_joints(torch.zeros(N, A, 12))
     assert worlds._gym.told[-1] == [0, 1, 2]
     worlds.load_state_dict(state)
