@@ -1,20 +1,20 @@
 """Speed from outside: compiles the methods of a simulator, a task and a learner that take most of the time.
 
-Deleting this file, compiled.py and captured.py leaves a correct, slower program. Compiled code is kept on disk, so the second run
-of the same code starts in seconds.
+Deleting this file, lanes/, compiled.py and captured.py leaves a correct, slower program. Compiled code is kept on disk, so the
+second run of the same code starts in seconds.
 """
 from __future__ import annotations
 
 import functools
-import shutil
 from pathlib import Path
 from typing import Any, Callable, Iterable, Sequence, Set, Tuple
 
 import torch
 
-from happo_gpu import compiled
+from happo_gpu import compiled, loops
 from happo_gpu.captured import Captured, tensors_of
 from happo_gpu.config import ConfigError
+from happo_gpu.lanes.kernel import FEWEST, Kernel, compiler
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
 Method = Callable[..., Any]
@@ -44,20 +44,34 @@ def choose(mode: str, device: torch.device, env_steps: int, decisions: int = 0) 
         return "eager"
     if device.type == "cuda":
         return "graph"
-    return "compile" if any(shutil.which(name) for name in ("g++", "clang++", "c++")) else "eager"
+    return "compile" if compiler() else "eager"
 
 
-def compile_hot(functions: Iterable[Hot], num_envs: int, folder: Path, capture: bool = False) -> None:
-    """Replaces each object's attribute by a compiled version of its method, kept in ``folder`` where this torch can.
+def compile_lanes(functions: Iterable[Hot], num_envs: int, folder: Path) -> None:
+    """Replaces each object's attribute by its method as one C++ loop over environments, kept in ``folder`` for any number of them.
 
-    The number of environments is kept symbolic: training and evaluation, of different sizes, share
-    one compilation. With ``capture`` the compiled method is recorded as a CUDA graph.
+    A method that does more than that stays as it is, with a warning; what it calls may still be compiled.
+    """
+    if num_envs < FEWEST:
+        return
+    for owner, attribute, method in functions:
+        eager = getattr(owner, method)
+        setattr(owner, attribute, _with_fallback(owner, attribute, eager, functools.partial(Kernel, eager, num_envs, folder)))
+
+
+def compile_hot(functions: Iterable[Hot], num_envs: int, capture: bool = False) -> None:
+    """Likewise by what torch.compile makes of it, at every start anew, in any number of environments.
+
+    With ``capture`` the compiled method is recorded as a CUDA graph.
     """
     _prepare_compilers()
     for owner, attribute, method in functions:
         _mark_environment_axis(owner, num_envs)  # of all owners before any call: torch.compile also sees what one hands another
         eager = getattr(owner, method)
-        compile_ = _compiler(eager, num_envs, folder, owner.device)
+
+        def compile_(args: Sequence[torch.Tensor], eager: Method = eager) -> Method:
+            return torch.compile(eager)
+
         setattr(owner, attribute, _with_fallback(owner, attribute, eager, _capturing(compile_, owner) if capture else compile_))
 
 
@@ -68,9 +82,9 @@ def compile_networks(functions: Iterable[Hot], folder: Path) -> None:
     """
     _prepare_compilers()
     for owner, attribute, method in functions:
-        if compiled.supported(compiled.TYPICAL_ROWS, owner.device):
+        if compiled.supported(owner.device):
             eager = getattr(owner, method)
-            compile_ = functools.partial(compiled.load_or_compile, eager, num_rows=0, folder=folder, rows_in_args_only=True)
+            compile_ = functools.partial(compiled.load_or_compile, eager, folder=folder)
             setattr(owner, attribute, _with_fallback(owner, attribute, eager, compile_))
 
 
@@ -96,20 +110,6 @@ def _prepare_compilers() -> None:
     inductor.realize_opcount_threshold, inductor.realize_reads_threshold = 12, 3
 
 
-def _compiler(eager: Method, num_envs: int, folder: Path, device: torch.device) -> Compiler:
-    """Makes the compiled method: from disk or for it; where that fails, by torch.compile, which traces at every start."""
-
-    def compile_(args: Sequence[torch.Tensor]) -> Method:
-        if compiled.supported(num_envs, device):
-            try:
-                return compiled.load_or_compile(eager, args, num_envs, folder)
-            except Exception as error:  # a compiler can fail in as many ways as there are machines
-                _warn("every start compiles anew", error)
-        return torch.compile(eager)
-
-    return compile_
-
-
 def _mark_environment_axis(owner: Any, num_envs: int) -> None:
     for tensor in tensors_of(owner, depth=2):
         for axis, size in enumerate(tensor.shape):
@@ -122,6 +122,8 @@ def _with_fallback(owner: Any, attribute: str, eager: Method, compile_: Compiler
     state = {"run": None}
 
     def call(*args: Any) -> Any:
+        if loops.are_recorded():  # somebody compiles what calls this, and wants to see what it does
+            return eager(*args)
         try:
             state["run"] = state["run"] or compile_(args)
             return state["run"](*args)

@@ -108,10 +108,19 @@ def _simulated(cfg: Config, num_envs: int, device: torch.device, mode: str, trai
     if isinstance(cfg.task, UpperConfig):
         task = Go1PushUpper(sim, cfg.task, task, _frozen_policy(cfg.task, task, device), num_envs, device)
     if mode in ("compile", "graph") and isinstance(sim, PlanarSim):
-        hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep")]
-        hot.append((task, "after_physics", "post_physics_step"))
-        accelerate.compile_hot(hot, num_envs, precompile.folder_of(cfg), capture=mode == "graph")
+        _accelerate(task, sim, num_envs, device, capture=mode == "graph")
     return task
+
+
+def _accelerate(task, sim: PlanarSim, num_envs: int, device: torch.device, capture: bool) -> None:
+    if device.type == "cuda":
+        hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
+        accelerate.compile_hot(hot, num_envs, capture)
+        return
+    # What is called by something compiled is compiled only when it is called by itself: by a team's leader, or while it is filmed.
+    hot = [(sim, "step", "step"), (task, "after_physics", "post_physics_step"), (task, "conclude", "end_decision")]
+    whole = [] if isinstance(task, Go1PushUpper) else [(task, "advance", "control_steps")]
+    accelerate.compile_lanes(hot + whole, num_envs, precompile.lanes_folder())
 
 
 def _build_sim(cfg: Config, num_envs: int, device: torch.device):

@@ -2,7 +2,7 @@
 
 The method must be one fixed sequence of operations, gradients among them, that writes tensors in place and returns nothing.
 The tensors that it reads of its object become inputs, so what is kept serves every object of the same layout, with any
-number of rows: environments, or samples of a minibatch.
+number of samples.
 """
 from __future__ import annotations
 
@@ -20,32 +20,26 @@ from happo_gpu import kept
 # Traced with as many, whatever the run has: neither the loops that are shared among threads nor a chance
 # divisor depend on who compiled first.
 TYPICAL_ROWS = 4099
-_AMBIGUOUS = 16  # that few rows could be another axis
 
 Method = Callable[..., None]
 Size = Union[int, Tuple[int, str]]  # (k, "N"): k times the number of rows
 
 
-def supported(num_rows: int, device: torch.device) -> bool:
+def supported(device: torch.device) -> bool:
     import torch._inductor
 
-    return device.type == "cpu" and num_rows > _AMBIGUOUS and hasattr(torch._inductor, "standalone_compile")  # torch >= 2.8
+    return device.type == "cpu" and hasattr(torch._inductor, "standalone_compile")  # torch >= 2.8
 
 
-def load_or_compile(method: Method, args: Sequence[Tensor], num_rows: int, folder: Path, rows_in_args_only: bool = False) -> Method:
-    """The compiled method, for arguments like ``args``; its object must never rebind a tensor. Calls nothing yet.
-
-    Every size and stride that is a multiple of ``num_rows`` may be another one later; with ``rows_in_args_only``
-    just the first axis of the arguments, for an object whose own sizes have nothing to do with it.
+def load_or_compile(method: Method, args: Sequence[Tensor], folder: Path) -> Method:
+    """The compiled method, for arguments like ``args`` but with any length of their first axis; its object must never rebind a
+    tensor. Calls nothing yet.
     """
     inputs = _inputs_of(method, args)
     storages = {tensor.untyped_storage().data_ptr() for tensor in inputs}
     if len(storages) < len(inputs):
         raise RuntimeError(f"{method.__qualname__} sees one tensor under two names")
-    if rows_in_args_only:
-        layout = [_Layout.of_samples(tensor, i < len(args)) for i, tensor in enumerate(inputs)]
-    else:
-        layout = [_Layout.of_environments(tensor, num_rows) for tensor in inputs]
+    layout = [_Layout.of(tensor, i < len(args)) for i, tensor in enumerate(inputs)]
     path = folder / f"{method.__qualname__}_{hashlib.sha256(repr(layout).encode()).hexdigest()[:16]}"
     run = _load(path)
     if run is None:
@@ -96,14 +90,7 @@ class _Layout(NamedTuple):
     learns: bool  # takes part in gradients
 
     @staticmethod
-    def of_environments(tensor: Tensor, num_rows: int) -> "_Layout":
-        def in_rows(sizes: Sequence[int]) -> Tuple[Size, ...]:
-            return tuple((size // num_rows, "N") if size >= num_rows and size % num_rows == 0 else size for size in sizes)
-
-        return _Layout(str(tensor.dtype), in_rows(tensor.shape), in_rows(tensor.stride()), tensor.requires_grad)
-
-    @staticmethod
-    def of_samples(tensor: Tensor, varies: bool) -> "_Layout":
+    def of(tensor: Tensor, varies: bool) -> "_Layout":
         shape: Tuple[Size, ...] = tuple(tensor.shape)
         if varies and shape:
             shape = ((1, "N"), *shape[1:])

@@ -24,7 +24,7 @@ class Helper:
     """Starts compiling at construction; :meth:`wait` returns once that is over."""
 
     def __init__(self, cfg: Config) -> None:
-        self._mark = folder_of(cfg) / f"complete_with_{learner_folder(cfg).name}"
+        self._mark = learner_folder(cfg) / "complete"
         self._process: Optional[subprocess.Popen] = None
         if self._mark.exists() or (os.cpu_count() or 1) < 2 or distributed.SIZE > 1:
             return
@@ -54,10 +54,11 @@ class Helper:
             self._process.kill()
 
 
-def folder_of(cfg: Config) -> Path:
-    """Where the compiled simulator and task are kept, in torch's cache: named after what decides them."""
-    env = dataclasses.replace(cfg.task.env, numEnvs=0)  # any number of environments runs the same code
-    return _folder((dataclasses.replace(cfg.task, env=env), cfg.sim), "sim/*.py", "tasks/*.py", "types.py", "geometry.py")
+def lanes_folder() -> Path:
+    """Where compiled simulators and tasks are kept, in torch's cache; their files are named after what they hold."""
+    from torch._inductor.codecache import cache_dir
+
+    return Path(cache_dir()) / "happo_gpu_lanes"
 
 
 def learner_folder(cfg: Config) -> Path:
@@ -81,18 +82,13 @@ def _folder(settings: object, *sources: str) -> Path:
 
 
 def main() -> None:
-    """The helper: builds the task and the learner of the config on stdin and compiles all but the physics step."""
+    """The helper: compiles the actors' gradients of the config on stdin, and with them what takes longest."""
     cfg, threads = pickle.load(sys.stdin.buffer)
     torch.set_num_threads(threads)
     from happo_gpu import build, warm_up  # which import this module
 
     device = torch.device("cpu")
-    task = build.build_task(cfg, cfg.task.env.numEnvs, device, "compile")
-    learner = build.build_learner(cfg, task, device, 0)
+    learner = build.build_learner(cfg, build.build_task(cfg, 2, device, "eager"), device, 0)
     warm_up.compile_learner(learner, cfg)
     with torch.no_grad():
-        if task.sim and cfg.sim.name == "planar":
-            task.reset()
-            task.sim.servo(task.commands)
-            task.after_physics()
-        warm_up.run_learner(learner)
+        warm_up.run_actors(learner)

@@ -13,18 +13,19 @@ Recording = Dict[str, Tensor]  # name -> (L, N, ...), L control steps of N envir
 @contextmanager
 def watching(task, look: Callable[[], None]) -> Iterator[None]:
     """While open, calls ``look`` after every control step of a task."""
-    inner = task.after_physics
+    inner, advance = task.after_physics, task.advance
 
     def both() -> None:
         inner()
         look()
 
-    # After the physics, because by the time that step() returns it has reset what ended.
-    task.after_physics = both
+    # After the physics, because by the time that step() returns it has reset what ended; step by step, because a
+    # decision that is compiled as a whole calls nothing in between.
+    task.after_physics, task.advance = both, task.control_steps
     try:
         yield
     finally:
-        task.after_physics = inner
+        task.after_physics, task.advance = inner, advance
 
 
 class Recorder:

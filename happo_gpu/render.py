@@ -23,7 +23,7 @@ import torch
 if sys.platform.startswith("linux"):
     os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported, which only happens further down
 
-from happo_gpu import cli, command, encode
+from happo_gpu import cli, command, encode, recording
 from happo_gpu.config import ConfigError
 from happo_gpu.config.schema import between
 from happo_gpu.evaluate import actor
@@ -116,18 +116,17 @@ class Stage:
 def pictures(task, act, stage: Stage, seconds: float) -> Iterator[np.ndarray]:
     """encode.FPS pictures a second of ``seconds`` from fresh starts."""
     task.reset()
-    after, taken, clock = task.after_physics, [], itertools.count(1)
+    taken, clock = [], itertools.count(1)
 
     def look() -> None:
-        after()
         if next(clock) * task.dt * encode.FPS % 1.0 < task.dt * encode.FPS:
             taken.append(stage.picture())
 
-    task.after_physics = look
-    for _ in range(math.ceil(seconds / (task.dt * task.decimation))):
-        task.step(act())
-        yield from taken
-        taken.clear()
+    with recording.watching(task, look):
+        for _ in range(math.ceil(seconds / (task.dt * task.decimation))):
+            task.step(act())
+            yield from taken
+            taken.clear()
 
 
 def main(arguments: List[str]) -> None:

@@ -36,17 +36,16 @@ def _hot(learner: OnPolicyLearner) -> List[accelerate.Hot]:
 
 
 def compile_with_help(task, policy: Policy, learner: OnPolicyLearner, cfg: Config) -> None:
-    """Compiles or loads everything; where torch's cache is cold, half of it in another process."""
+    """Compiles or loads everything; where torch's cache is cold, the actors' gradients in another process."""
     helper = precompile.Helper(cfg)
     try:
         with aside(task.device):
-            if cfg.sim.name == "planar" and task.sim:
-                task.reset()
-                task.sim.substep()
+            task.reset()
             policy.act(task.obs_buf, task.available_buf, task.reset_buf)
-            helper.wait()
             run_task(task)
-            run_learner(learner)
+            run_critic(learner)
+            helper.wait()
+            run_actors(learner)
         helper.done()
     finally:
         helper.stop()
@@ -60,15 +59,25 @@ def run_task(task) -> None:
 
 
 def run_learner(learner: OnPolicyLearner) -> None:
-    """Likewise its gradients; nothing where they take memory, menus or deaths, for which nothing is compiled."""
+    """Likewise all its gradients."""
+    run_critic(learner)
+    run_actors(learner)
+
+
+def run_critic(learner: OnPolicyLearner) -> None:
+    """The critic's gradients; nothing where they take memory, for which nothing is compiled."""
     if learner.chunk:
         return
     heads, device = learner.critic.head.out_features, learner.critic_gradients.device
     learner.critic_gradients.add_plain(*_zeros(device, learner.num_states, heads, heads), torch.zeros((), device=device))
-    if learner.cfg.actor_step == "trust_region":
+
+
+def run_actors(learner: OnPolicyLearner) -> None:
+    """The actors', unless they take memory, menus or deaths."""
+    if learner.chunk or learner.cfg.actor_step == "trust_region":
         return
     for gradients, group in zip(learner.actor_gradients, learner.groups):
-        agent = learner.agents[group[0]]
+        agent, device = learner.agents[group[0]], gradients.device
         if not agent.num_choices:
             samples = _zeros(device, agent.num_obs, agent.num_actions, agent.num_actions)
             gradients.add_plain(*samples, torch.zeros(_ROWS, device=device), torch.zeros((), device=device))

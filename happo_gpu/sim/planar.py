@@ -20,6 +20,7 @@ from torch import Tensor
 
 from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.geometry import rotate, rotate_back
+from happo_gpu.loops import repeat
 from happo_gpu.sim.base import GRAVITY, ObjectSpec, Scene, Sim
 from happo_gpu.sim.contact import Body, Contact, ContactLaw, Frame, contact_force, support_friction
 from happo_gpu.sim.footprints import Footprints, kinds_of, per_robot
@@ -124,8 +125,7 @@ class PlanarSim(Sim):
 
     def step(self, commands: Tensor) -> None:
         self.servo(commands)
-        for _ in range(self.cfg.substeps):
-            self.substep()
+        repeat(self.cfg.substeps, self.substep)
 
     def pushes(self, world: int) -> Tuple[Tensor, Tensor]:
         contact = self._shapes.on_object(self._frame(slice(None)), self._box_frame())

@@ -58,7 +58,7 @@ class IsaacGymEnvs(VecTask):
         self.final_states.copy_(self.states_buf)
         self.episode_return.add_(reward)
         self.progress_buf.add_(1)
-        self.extras = {"time_outs": self.timeout_buf, "final_states": self.final_states, "reset": self.reset_buf, "episode": self._episode()}
+        self._write_episode()
         self._reset_bookkeeping(self.reset_buf)
         self.active_buf.copy_((~self.reset_buf).unsqueeze(-1))
         return {"obs": self.obs_buf, "states": self.states_buf}, self.rew_buf, self.reset_buf, self.extras

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
+from happo_gpu.loops import repeat
 from happo_gpu.sim.base import Sim
 from happo_gpu.types import AgentSpec, Command, Quantity
 
@@ -30,7 +31,7 @@ class VecTask:
         reset_buf: (N,) bool, episodes that ended in the last decision.
         timeout_buf: (N,) bool, those of them that ran out of time (and did not terminate).
         progress_buf: (N,) int64, control steps since the start of the episode.
-        extras: ``time_outs``; ``final_states`` (N, S), the critic's state before any reset;
+        extras: ``time_outs``; ``final_states`` (N, S), the critic's state before any reset; ``reset``, which is reset_buf;
             ``episode``: metrics (N,) of each environment's episode, of use where ``reset_buf``.
     """
 
@@ -62,9 +63,14 @@ class VecTask:
         self.progress_buf = torch.zeros(n, dtype=torch.int64, device=device)
         self.episode_return = torch.zeros(n, device=device)  # mean over value heads
         self.episode_sums: Dict[str, Tensor] = {}  # name -> (N,), summed over an episode, by tasks
-        self.extras: Dict[str, Any] = {}
-        # accelerate.py may replace this with a compiled version of itself.
+        self._ended: Dict[str, Tensor] = {}  # metrics of the episodes as they stood before the resets
+        self.extras: Dict[str, Any] = {
+            "time_outs": self.timeout_buf, "final_states": self.final_states, "reset": self.reset_buf, "episode": self._ended,
+        }
+        # accelerate.py may replace these with compiled versions of themselves.
         self.after_physics: Callable[[], None] = self.post_physics_step
+        self.advance: Callable[[], None] = self.control_steps
+        self.conclude: Callable[[], None] = self.end_decision
 
     # -- hooks that a task writes ------------------------------------------------------------
 
@@ -142,7 +148,9 @@ class VecTask:
         if stagger:
             decisions = self.max_episode_length // self.decimation
             self.progress_buf.copy_(torch.randint_like(self.progress_buf, decisions) * self.decimation)
-        return self._observe()
+        self._write_episode()
+        self._observe()
+        return {"obs": self.obs_buf, "states": self.states_buf}
 
     def step(self, actions: Tensor) -> Tuple[Dict[str, Tensor], Tensor, Tensor, Dict[str, Any]]:
         """Applies actions (N, U) for one decision.
@@ -154,39 +162,47 @@ class VecTask:
         self.rew_buf.zero_()
         self.terminated_buf.zero_()
         self.pre_physics_step(actions)
-        for _ in range(self.decimation):
-            self.physics_step()
-            self.after_physics()
+        self.advance()
+        self.conclude()
+        return {"obs": self.obs_buf, "states": self.states_buf}, self.rew_buf, self.reset_buf, self.extras
+
+    def control_steps(self) -> None:
+        """The control periods of one decision."""
+        repeat(self.decimation, self._control_step)
+
+    def end_decision(self) -> None:
+        """What follows them: time-outs, the state reached, resets, and what is seen after them."""
         self.episode_return.add_(self.rew_buf.mean(-1))
-        torch.logical_and(self.compute_time_outs(), ~self.terminated_buf, out=self.timeout_buf)
-        torch.logical_or(self.terminated_buf, self.timeout_buf, out=self.reset_buf)
+        self.timeout_buf.copy_(self.compute_time_outs() & ~self.terminated_buf)
+        self.reset_buf.copy_(self.terminated_buf | self.timeout_buf)
         self.final_states.copy_(self.compute_states())
-        self.extras = {
-            "time_outs": self.timeout_buf, "final_states": self.final_states, "reset": self.reset_buf,
-            "episode": self._episode(),
-        }
+        self._write_episode()
         self._reset_bookkeeping(self.reset_buf)
         self.reset_where(self.reset_buf)
-        return self._observe(), self.rew_buf, self.reset_buf, self.extras
+        self._observe()
 
-    def _episode(self) -> Dict[str, Tensor]:
-        # Cloned: the reset that follows clears the sums in place.
-        metrics = {"return": self.episode_return, "length": self.progress_buf.to(torch.float32)}
-        metrics.update(self.episode_metrics())
-        return {name: value.clone() for name, value in metrics.items()}
+    def _control_step(self) -> None:
+        self.physics_step()
+        self.after_physics()
+
+    def _write_episode(self) -> None:
+        """Copies the metrics: the reset that follows clears what they are made of, in place."""
+        for name, value in {"return": self.episode_return, "length": self.progress_buf, **self.episode_metrics()}.items():
+            if name not in self._ended:  # at the first reset
+                self._ended[name] = torch.zeros(self.num_envs, device=self.device)
+            self._ended[name].copy_(value)
 
     def _reset_bookkeeping(self, mask: Tensor) -> None:
         for value in (self.progress_buf, self.episode_return, *self.episode_sums.values()):
             value.masked_fill_(mask, 0)  # not a product: 0 * NaN is NaN
 
-    def _observe(self) -> Dict[str, Tensor]:
+    def _observe(self) -> None:
         self.obs_buf.copy_(self.compute_observations())
         self.states_buf.copy_(self.compute_states())
         if self.available_buf is not None:
             self.available_buf.copy_(self.compute_available())
         if self.active_buf is not None:
             self.active_buf.copy_(self.compute_active())
-        return {"obs": self.obs_buf, "states": self.states_buf}
 
     # -- checkpoint --------------------------------------------------------------------------
 
