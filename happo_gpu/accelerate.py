@@ -1,17 +1,16 @@
 """Speed from outside: compiles the methods of a simulator, a task and a learner that take most of the time.
 
-Deleting this file, lanes/, compiled.py and captured.py leaves a correct, slower program. Compiled code is kept on disk, so the
-second run of the same code starts in seconds.
+Deleting this file, lanes/ and captured.py leaves a correct, slower program. On a CPU lanes/ compiles, and keeps what it compiled on
+disk; on CUDA torch.compile does.
 """
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any, Callable, Iterable, Sequence, Set, Tuple
 
 import torch
 
-from happo_gpu import compiled, loops
+from happo_gpu import loops
 from happo_gpu.captured import Captured, tensors_of
 from happo_gpu.config import ConfigError
 from happo_gpu.lanes.kernel import FEWEST, Kernel, compiler
@@ -20,11 +19,10 @@ Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it 
 Method = Callable[..., Any]
 Compiler = Callable[[Sequence[torch.Tensor]], Method]  # the first call's arguments -> the compiled method
 
-# Below this many environment steps in all, compiling costs more than it saves: on two CPU cores with
-# 4,096 environments about 30 s to compile, then 4 ms instead of 25 ms for a control step.
-_STEPS_WORTH_COMPILING = 6_000_000
-# With few environments calls in Python take the time, some 0.6 ms of every decision, and compiling networks takes 12 to 25 s.
-DECISIONS_WORTH_COMPILING = 50_000
+# Below this many environment steps in all, compiling costs more than it saves: some 10 s, once for all runs of the same kind.
+_STEPS_WORTH_COMPILING = 1_000_000
+# With few environments calls in Python take the time, some milliseconds of every decision.
+_DECISIONS_WORTH_COMPILING = 5_000
 
 
 def choose(mode: str, device: torch.device, env_steps: int, decisions: int = 0) -> str:
@@ -39,7 +37,7 @@ def choose(mode: str, device: torch.device, env_steps: int, decisions: int = 0) 
         raise ConfigError(f"accelerate=graph records CUDA graphs and the device is {device}; write accelerate=compile")
     if mode != "auto":
         return mode
-    is_short = env_steps < _STEPS_WORTH_COMPILING and decisions < DECISIONS_WORTH_COMPILING
+    is_short = env_steps < _STEPS_WORTH_COMPILING and decisions < _DECISIONS_WORTH_COMPILING
     if is_short or not hasattr(torch, "compile"):
         return "eager"
     if device.type == "cuda":
@@ -47,16 +45,24 @@ def choose(mode: str, device: torch.device, env_steps: int, decisions: int = 0) 
     return "compile" if compiler() else "eager"
 
 
-def compile_lanes(functions: Iterable[Hot], num_envs: int, folder: Path) -> None:
-    """Replaces each object's attribute by its method as one C++ loop over environments, kept in ``folder`` for any number of them.
+def compile_envs(functions: Iterable[Hot], num_envs: int) -> None:
+    """Replaces each object's attribute by its method as one C++ loop over environments, kept on disk for any number of them.
 
     A method that does more than that stays as it is, with a warning; what it calls may still be compiled.
     """
-    if num_envs < FEWEST:
-        return
+    if num_envs >= FEWEST:
+        _compile(functions, num_envs)
+
+
+def compile_networks(functions: Iterable[Hot]) -> None:
+    """Likewise methods whose arguments are samples, as one loop over samples, of which there may be any number."""
+    _compile(functions, 0)
+
+
+def _compile(functions: Iterable[Hot], num_envs: int) -> None:
     for owner, attribute, method in functions:
         eager = getattr(owner, method)
-        setattr(owner, attribute, _with_fallback(owner, attribute, eager, functools.partial(Kernel, eager, num_envs, folder)))
+        setattr(owner, attribute, _with_fallback(owner, attribute, eager, functools.partial(Kernel, eager, num_envs)))
 
 
 def compile_hot(functions: Iterable[Hot], num_envs: int, capture: bool = False) -> None:
@@ -73,19 +79,6 @@ def compile_hot(functions: Iterable[Hot], num_envs: int, capture: bool = False) 
             return torch.compile(eager)
 
         setattr(owner, attribute, _with_fallback(owner, attribute, eager, _capturing(compile_, owner) if capture else compile_))
-
-
-def compile_networks(functions: Iterable[Hot], folder: Path) -> None:
-    """Likewise methods whose arguments are samples and whose object has networks: any number of samples shares one compilation.
-
-    Does nothing where compiled code cannot be kept: torch.compile would trace them at every start, and each size anew.
-    """
-    _prepare_compilers()
-    for owner, attribute, method in functions:
-        if compiled.supported(owner.device):
-            eager = getattr(owner, method)
-            compile_ = functools.partial(compiled.load_or_compile, eager, folder=folder)
-            setattr(owner, attribute, _with_fallback(owner, attribute, eager, compile_))
 
 
 def capture_gradients(functions: Iterable[Hot]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
-from happo_gpu import accelerate, checkpoint, console, distributed, memory, precision, precompile, warm_up
+from happo_gpu import accelerate, checkpoint, console, distributed, memory, precision, threads, warm_up
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.algo import AlgoConfig
@@ -120,7 +120,7 @@ def _accelerate(task, sim: PlanarSim, num_envs: int, device: torch.device, captu
     # What is called by something compiled is compiled only when it is called by itself: by a team's leader, or while it is filmed.
     hot = [(sim, "step", "step"), (task, "after_physics", "post_physics_step"), (task, "conclude", "end_decision")]
     whole = [] if isinstance(task, Go1PushUpper) else [(task, "advance", "control_steps")]
-    accelerate.compile_lanes(hot + whole, num_envs, precompile.lanes_folder())
+    accelerate.compile_envs(hot + whole, num_envs)
 
 
 def _build_sim(cfg: Config, num_envs: int, device: torch.device):
@@ -200,6 +200,8 @@ def build_trainer(
 ) -> Trainer:
     """Everything that a training run needs, on ``device``; ``state`` is a checkpoint to continue."""
     mode = accelerate.choose(cfg.accelerate, device, total_env_steps(cfg), cfg.train.max_iterations * cfg.algo.episode_length)
+    if mode == "compile":
+        threads.take_over()
     task = build_task(cfg, cfg.task.env.numEnvs, device, mode, training=True)
     with warm_up.aside(device):
         torch.manual_seed(EVALUATION_SEED)  # a task with maps draws them now: the same for every run, and for test=True with this seed
@@ -212,9 +214,7 @@ def build_trainer(
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt),
                       cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
     if mode == "compile":
-        warm_up.compile_learner(learner, cfg)
-        warm_up.compile_policy(trainer.policy, cfg)
-        warm_up.compile_with_help(task, trainer.policy, learner, cfg)
+        warm_up.compile_learner(learner, trainer.policy)
     elif mode == "graph":
         warm_up.capture_learner(learner)
     for each in (task, eval_task):

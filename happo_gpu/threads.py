@@ -1,28 +1,19 @@
-"""Work that leaves Python for long, on all the threads that torch would use. Between such calls the threads sleep."""
+"""How many threads compiled code may use. Where it does most of the work, torch keeps to one: two pools would spin against each other."""
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Dict, List, Sequence
+from typing import Optional
 
 import torch
 
-_pools: Dict[int, ThreadPoolExecutor] = {}
+_own: Optional[int] = None
 
 
-def at_once(calls: Sequence[Callable[[], None]]) -> None:
-    """Runs all calls, the first on this thread; returns when all are done, and raises what one of them raised."""
-    if len(calls) > 1 and len(calls) not in _pools:
-        _pools[len(calls)] = ThreadPoolExecutor(len(calls) - 1, initializer=torch.set_num_threads, initargs=(1,))
-    others = [_pools[len(calls)].submit(call) for call in calls[1:]]
-    try:
-        calls[0]()
-    finally:
-        for other in others:
-            other.result()
+def count() -> int:
+    return _own or torch.get_num_threads()
 
 
-def shares(total: int, at_least: int) -> List[range]:
-    """``total`` things in near-equal runs, one for each of torch's threads, but none of fewer than ``at_least``."""
-    count = max(1, min(torch.get_num_threads(), total // at_least))
-    edges = [total * i // count for i in range(count + 1)]
-    return [range(low, high) for low, high in zip(edges, edges[1:])]
+def take_over() -> None:
+    """From now on torch's threads are those of compiled code, and torch itself works on one."""
+    global _own
+    _own = count()
+    torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from typing import Tuple
 import pytest
 import torch
 
-from happo_gpu import build, config
+from happo_gpu import build, config, threads
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config.files import composed_raw
 from happo_gpu.data.rollout import Rollout
@@ -21,7 +21,7 @@ T, N, S = 4, 13, 17  # steps, environments and state size of random rollouts
 
 
 # Long files of few tests: two processes, of which each takes whole files, would otherwise end with one of them.
-LONG = ("test_end_to_end.py", "test_compiled.py", "test_view.py", "test_docs.py", "test_distributed.py")
+LONG = ("test_end_to_end.py", "test_view.py", "test_docs.py", "test_distributed.py")
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -77,6 +77,7 @@ def random_rollout(agents, cfg, num_values=1, per_agent_states=False, masks=Fals
 
 
 @pytest.fixture(autouse=True)
-def _seed_and_one_thread():
+def _seed_and_one_thread(monkeypatch):
     torch.manual_seed(3)
     torch.set_num_threads(1)
+    monkeypatch.setattr(threads, "_own", None)

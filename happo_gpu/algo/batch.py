@@ -103,8 +103,13 @@ class ActorBatch:
 @torch.no_grad()
 def whole_log_probs(actor: Actor, batch: ActorBatch) -> Tensor:
     """Log-probabilities of all the batch's actions under the actor as it is now, (B, [L,] U_i)."""
-    log_probs = [piece.distribution(actor).log_prob(piece.actions) for piece in batch.uncut().pieces()]
-    return torch.cat(log_probs).reshape(*batch.actions.shape[:-1], -1)
+    if not batch.is_plain:
+        log_probs = [piece.distribution(actor).log_prob(piece.actions) for piece in batch.uncut().pieces()]
+        return torch.cat(log_probs).reshape(*batch.actions.shape[:-1], -1)
+    of_actions = [torch.empty_like(piece.log_probs) for piece in batch.pieces()]
+    for piece, log_probs in zip(batch.pieces(), of_actions):
+        actor.write_log_probs(piece.obs, piece.actions, log_probs)
+    return torch.cat(of_actions)
 
 
 def epoch_order(num_samples: int, num_parts: int, num_agents: int, device: torch.device) -> Tensor:

@@ -12,19 +12,19 @@ class FlatGradients:
 
     def __init__(self, network: nn.Module) -> None:
         self.parameters = list(network.parameters())
-        self._axes = [sorted(range(p.dim()), key=p.stride, reverse=True) for p in self.parameters]  # as they lie in memory
         self.flat = torch.zeros(sum(p.numel() for p in self.parameters), device=self.parameters[0].device)  # (P,)
         for parameter, part in zip(self.parameters, self.flat.split([p.numel() for p in self.parameters])):
             # In the layout of the parameter: the fused optimiser walks through both memories alike.
             parameter.grad = part.as_strided(parameter.shape, parameter.stride(), part.storage_offset())
+        self._parts = [parameter.grad for parameter in self.parameters]
 
     def zero(self) -> None:
         self.flat.zero_()
 
     def add(self, objective: Tensor) -> None:
         """Adds the gradients of ``objective`` (0-d, to be minimised)."""
-        gradients = torch.autograd.grad(objective, self.parameters)
-        self.flat.add_(torch.cat([gradient.permute(axes).reshape(-1) for gradient, axes in zip(gradients, self._axes)]))
+        for part, gradient in zip(self._parts, torch.autograd.grad(objective, self.parameters)):
+            part.add_(gradient)
 
     def average(self) -> None:
         """Of the mean objective over all processes: one reduction."""

@@ -239,8 +239,11 @@ class OnPolicyLearner:
     def _values_of(self, states: Tensor) -> Tensor:
         """(T, N, ..., S) to (T, N, ..., K), in pieces."""
         rows = states.flatten(0, -2)
-        pieces = rows.split(piece_sizes(len(rows), 1, rows.device))
-        return torch.cat([self.critic(piece)[0] for piece in pieces]).view(*states.shape[:-1], -1)
+        values = torch.empty(len(rows), self.critic.head.out_features, device=rows.device)
+        sizes = piece_sizes(len(rows), 1, rows.device)
+        for piece, its_values in zip(rows.split(sizes), values.split(sizes)):
+            self.critic.write_values(piece, its_values)
+        return values.view(*states.shape[:-1], -1)
 
     def _recall(self, num_rows: int) -> Tensor:
         if self.critic_hidden is None:

@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor
 
 from happo_gpu import kept, threads
@@ -19,9 +20,16 @@ from happo_gpu.lanes.source import TILE, source
 from happo_gpu.lanes.trace import trace
 
 FEWEST = 64  # environments: of fewer, their number could be another axis's
-_SHARE = 4  # tiles that are worth another thread
-# As torch computes, but faster: no error codes, no traps; products and sums are rounded one by one.
-_FLAGS = ("-O2", "-std=c++17", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-shared", "-fPIC")
+_SHARE = 4 * TILE  # rows that are worth another thread
+_TYPICAL = 4099  # samples: what a method is traced with that will be called with any number of them
+# As torch computes, but faster: no error codes, no traps. Products and sums are rounded one by one where there are no matrices.
+_FLAGS = ("-O2", "-std=c++17", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_EXACT, _FUSED = "-ffp-contract=off", "-ffp-contract=fast"
+
+
+def cache() -> Path:
+    """Where compiled code is kept: HAPPO_GPU_CACHE, or ~/.cache/happo_gpu; files are named after what they hold."""
+    return Path(os.environ.get("HAPPO_GPU_CACHE") or Path.home() / ".cache" / "happo_gpu")
 
 
 def compiler() -> Optional[str]:
@@ -30,79 +38,84 @@ def compiler() -> Optional[str]:
 
 
 class Kernel:
-    """Stands for a method that treats its environments alike, writes tensors in place and never rebinds one.
+    """Stands for a method that treats its rows alike, writes tensors in place and never rebinds one.
 
     Args:
-        method: takes tensors that it does not write.
-        num_envs: length of the axis along which it treats all alike.
-        folder: where compiled code is kept, for any number of environments.
-        args: what the method will be called with: tensors of these shapes.
+        method: what it does to environments, ``num_envs`` of them; or, if that is 0, to samples: those along its arguments'
+            first axis, in any number.
+        args: what the method will be called with: tensors of these shapes and strides.
 
     Raises:
         Unsupported: see :func:`happo_gpu.lanes.trace.trace`; or there are fewer than 64 environments.
         OSError, subprocess.SubprocessError: there is no compiler, or it fails.
     """
 
-    def __init__(self, method: Callable[..., None], num_envs: int, folder: Path, args: Sequence[Tensor] = ()) -> None:
-        if num_envs < FEWEST:
+    def __init__(self, method: Callable[..., None], num_envs: int, args: Sequence[Tensor] = ()) -> None:
+        if 0 < num_envs < FEWEST:
             raise Unsupported(f"fewer than {FEWEST} environments")
-        program = trace(method, num_envs, args)
-        self._run = _library(method.__name__.strip("_"), source(program), folder).run
-        self._draws, self._args, self._num_envs = program.draws, list(args), num_envs
-        self._storages = program.storages  # which the method's object holds, too
-        self._pointers = [_address(tensor) for tensor in self._storages]
-        # What belongs to no environment is read here, while others may have written it already.
-        common = {place.storage for place, row in program.rows.items() if row in program.stored and not place.stride}
-        self._before = {i: self._storages[i].clone() for i in common}
-        self._tiles = threads.shares(-(-num_envs // TILE), _SHARE)
+        self._num_envs = num_envs
+        self._args = [_like(arg, 0 if num_envs else _TYPICAL) for arg in args]
+        program = trace(method, num_envs or _TYPICAL, self._args, samples=not num_envs)
+        library = _library(method.__name__.strip("_"), source(program), _FUSED if program.matrices else _EXACT)
+        self._run, self._draws, self._storages = library.run, program.draws, program.storages  # which the method's object holds, too
+        # What is one for all rows is read in a copy: others may have written it already.
+        self._copies = [(self._storages[i], self._storages[i].clone(), i) for i in sorted(
+            {place.storage for place, block in program.places.items() if block in program.stored and not place.stride})]
+        self._addresses, self._before = (
+            (ctypes.c_void_p * len(self._storages))(*(tensor.untyped_storage().data_ptr() for tensor in self._storages)) for _ in range(2))
+        for _, copy, i in self._copies:
+            self._before[i] = copy.untyped_storage().data_ptr()
+        library.room.restype = ctypes.c_long
+        self._threads, size = threads.count(), library.room()
+        self._own = torch.empty(self._threads * size)  # floats; torch aligns it
+        self._room = ctypes.c_void_p(self._own.data_ptr()), ctypes.c_long(size)
 
     def __call__(self, *args: Tensor) -> None:
         for i, (arg, like) in enumerate(zip(args, self._args)):
-            if arg.shape != like.shape or arg.stride() != like.stride():
+            if arg.stride() != like.stride() or arg.shape[1:] != like.shape[1:] or (self._num_envs and arg.shape != like.shape):
                 raise ValueError(f"compiled for a tensor {tuple(like.shape)} with strides {like.stride()}, not {tuple(arg.shape)} with {arg.stride()}")
-            self._pointers[i] = _address(arg)
+            self._addresses[i] = self._before[i] = arg.data_ptr()
         for draw in self._draws:
             draw()
-        for i, copy in self._before.items():
-            copy.copy_(self._storages[i])
-        pointers, before = (_array(self._pointers), _array([_address(self._before[i]) if i in self._before else pointer
-                                                            for i, pointer in enumerate(self._pointers)]))
-        threads.at_once([functools.partial(self._run, pointers, before, ctypes.c_long(self._num_envs), ctypes.c_long(tiles.start),
-                                           ctypes.c_long(tiles.stop)) for tiles in self._tiles])
+        for original, copy, _ in self._copies:
+            copy.copy_(original)
+        num_rows = self._num_envs or len(args[0])
+        team = max(1, min(self._threads, num_rows // _SHARE))
+        self._run(self._addresses, self._before, ctypes.c_long(num_rows), ctypes.c_int(team), *self._room)
 
 
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _like(arg: Tensor, num_rows: int) -> Tensor:
+    """A tensor of the same layout in memory of its own; with so many rows, unless that is 0."""
+    shape = (num_rows, *arg.shape[1:]) if num_rows and arg.dim() else arg.shape
+    return torch.empty_strided(shape, arg.stride(), dtype=arg.dtype)
 
 
-def _array(pointers: List[int]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(pointers))(*pointers)
-
-
-def _library(name: str, text: str, folder: Path) -> ctypes.CDLL:
+def _library(name: str, text: str, rounding: str) -> ctypes.CDLL:
     """Loads what is kept, or compiles it."""
-    digest = hashlib.sha256("\n".join([text, *_FLAGS, _processor()]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join([text, *_FLAGS, rounding, _processor()]).encode()).hexdigest()
+    folder = cache()
     path = folder / f"{name}_{digest[:16]}.so"
-    damaged = kept.damaged(path)
-    kept.remove(damaged)
-    if damaged:
+    if not kept.is_whole(path):
         folder.mkdir(parents=True, exist_ok=True)
-        _build(text, path)
-        kept.remember(path, [])
+        _build(text, path, (*_FLAGS, rounding))
+        kept.remember(path)
     return ctypes.CDLL(str(path))
 
 
-def _build(text: str, path: Path) -> None:
+def _build(text: str, path: Path, flags: Tuple[str, ...]) -> None:
+    """With OpenMP where the compiler has it; else the code works on one thread."""
     compile_ = compiler()
     if compile_ is None:
         raise FileNotFoundError("no C++ compiler")
     code, library = (path.with_name(f"{path.stem}.{os.getpid()}{suffix}") for suffix in (".cpp", ".tmp"))
     try:
         code.write_text(text)
-        done = subprocess.run([compile_, *_FLAGS, str(code), "-o", str(library)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
-            raise subprocess.SubprocessError(f"{compile_}: {(done.stdout.strip().splitlines() or ['failed'])[0]}")
-        os.replace(str(library), str(path))
+        for openmp in (["-fopenmp"], []):
+            done = subprocess.run([compile_, *flags, *openmp, str(code), "-o", str(library)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if not done.returncode:
+                os.replace(str(library), str(path))
+                return
+        raise subprocess.SubprocessError(f"{compile_}: {(done.stdout.strip().splitlines() or ['failed'])[0]}")
     finally:
         for file in (code, library):
             if file.exists():

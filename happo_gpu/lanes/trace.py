@@ -1,11 +1,11 @@
-"""Runs a method once, without data, and writes down what becomes of one environment's numbers.
+"""Runs a method once, without data, and writes down what becomes of one row's numbers.
 
-A tensor is followed as an array of cells: of the tensor's shape, but of length one along the environments. Views
-share cells, so what is written through one of them is read through the other.
+A tensor is followed as an array of cells: of the tensor's shape, but of length one along the rows, and along axes of
+many columns that are treated alike. Views share cells, so what is written through one of them is read through the other.
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -16,24 +16,28 @@ from torch.utils._pytree import tree_map
 
 from happo_gpu import loops
 from happo_gpu.lanes import ops
-from happo_gpu.lanes.program import KINDS, Cell, Place, Program, Unsupported
+from happo_gpu.lanes.program import COMMON, KINDS, ROWS, SUMMED, Block, Cell, Place, Program, Unsupported
+
+_WIDE = 24  # columns of a network's layers that are worth a loop, in place of a statement each
 
 
-def trace(method: Callable[..., None], num_envs: int, args: Sequence[Tensor] = ()) -> Program:
-    """The program of ``method``, which writes tensors in place and returns nothing; it reads its arguments and never writes them.
+def trace(method: Callable[..., None], num_rows: int, args: Sequence[Tensor] = (), samples: bool = False) -> Program:
+    """The program of ``method``, which writes tensors in place and returns nothing.
 
-    Every axis of ``num_envs`` is taken for that of the environments: it must be none of another length.
+    Every axis of ``num_rows`` is taken for that of the rows: it must be none of another length. Of ``samples`` there may
+    be another number in each call, and they may be multiplied by matrices and summed.
 
     Raises:
         Unsupported: what the method does cannot be compiled.
     """
-    program = Program()
-    interpreter = _Interpreter(program, num_envs)
+    program = Program(samples)
+    interpreter = _Interpreter(program, num_rows, samples)
     stand_ins = [interpreter.stand_in(arg) for arg in args]
-    interpreter.frozen = set(range(len(program.storages)))
-    with torch.no_grad(), loops.recorded(program.loop), _StandIns(interpreter.stand_in), interpreter:
+    for arg in args:
+        interpreter.storage(arg)  # the first ones, in this order
+    with loops.recorded(program.loop), _StandIns(interpreter.stand_in), interpreter:
         method(*stand_ins)
-    program.end()
+    program.close()
     return program
 
 
@@ -52,101 +56,185 @@ class _StandIns(TorchFunctionMode):
 class _Interpreter(TorchDispatchMode):
     """Runs operations on tensors without data, and by happo_gpu.lanes.ops on their cells."""
 
-    def __init__(self, program: Program, num_envs: int) -> None:
+    def __init__(self, program: Program, num_rows: int, samples: bool) -> None:
         super().__init__()
-        self.program, self.num_envs = program, num_envs
-        self.frozen: Set[int] = set()  # storages that nothing may write
-        self._cells: Dict[int, Tuple[Tensor, np.ndarray]] = {}  # id -> the tensor, which keeps its id, and its cells
+        self.program, self.num_rows, self.samples = program, num_rows, samples
         self._met: Dict[int, Tuple[Tensor, Tensor]] = {}  # id -> a tensor with data, and its stand-in
+        self._followed: Dict[int, Tensor] = {}  # id -> a tensor without data; held, its id stays its own
+        self._cells: Dict[int, np.ndarray] = {}  # id -> its cells
+        self._real: Dict[int, Tensor] = {}  # id -> the tensor with data, or the view of one, that it stands for
         self._places: Dict[Place, Cell] = {}
         self._storages: Dict[int, int] = {}  # address -> index
+        self._summed: Dict[int, Tensor] = {}  # index -> a storage that is filled once all rows are through
+        self._decompositions = ops.decompositions() if samples else {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in self._decompositions:
+            with self:
+                return self._decompositions[func](*args, **kwargs)
+        if self.samples:  # a decomposition is made of operations that torch has yet to decompose
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
         if _makes(args):
             kwargs = {**kwargs, "device": torch.device("meta")}
-        out = func(*args, **kwargs)
+        out, name = func(*args, **kwargs), func.overloadpacket.__name__
+        if name in ops.VIEWS:
+            self._view(func, name, out, args, kwargs)
+            return out
         cells = ops.apply(self, func, out, args, kwargs)
-        if isinstance(out, (list, tuple)):
-            for tensor, its in zip(out, cells):
-                self._follow(tensor, its)
-        elif cells is not None:
-            self._follow(out, cells)
+        for tensor, its in zip(out, cells) if isinstance(out, (list, tuple)) else [(out, cells)]:
+            if its is not None:
+                self._remember(tensor, its)
         return out
+
+    # -- what ops ask ------------------------------------------------------------------------
 
     def shape(self, tensor: Tensor) -> Tuple[int, ...]:
         """Of its cells."""
-        return tuple(1 if size == self.num_envs else size for size in tensor.shape)
+        return tuple(1 if size == self.num_rows or self.is_wide(size) else size for size in tensor.shape)
+
+    def is_wide(self, size: int) -> bool:
+        """Whether an axis is one of many columns that are treated alike."""
+        return self.samples and size >= _WIDE and size != self.num_rows
+
+    def counts_rows(self, number: Any) -> bool:
+        """Whether a number is a multiple of the number of rows, which another call may change."""
+        return self.samples and isinstance(number, (int, float)) and number >= self.num_rows and number % self.num_rows == 0
 
     def cells(self, tensor: Tensor) -> np.ndarray:
         if id(tensor) not in self._cells:
-            raise Unsupported("a tensor made of numbers on the way")
-        return self._cells[id(tensor)][1]
+            if id(tensor) not in self._real:
+                raise Unsupported("a tensor made of numbers on the way")
+            self._cells[id(tensor)] = self.placed(self._real[id(tensor)])
+        return self._cells[id(tensor)]
+
+    def real(self, tensor: Tensor) -> Optional[Tensor]:
+        """What a stand-in, or a view of one, stands for, if it has no rows."""
+        real = self._real.get(id(tensor))
+        return None if real is None or self.num_rows in real.shape else real
 
     def constant(self, tensor: Tensor) -> Tensor:
-        """The numbers of a tensor that belongs to no environment, as they are and will be."""
-        found = [real for real, stand_in in self._met.values() if stand_in is tensor]
-        if not found or self.num_envs in found[0].shape:
+        """The numbers of a tensor that belongs to no row, as they are and will be."""
+        real = self.real(tensor)
+        if real is None:
             raise Unsupported("indices that are computed")
-        return found[0]
+        return real
+
+    def block(self, tensor: Tensor) -> Block:
+        """Where the numbers of a tensor without rows lie."""
+        real = self.constant(tensor)
+        return Block(self.storage(real), real.storage_offset(), tuple(real.shape), tuple(real.stride()))
 
     def table(self, tensor: Tensor) -> int:
-        """The storage of a table of floats that belongs to no environment."""
+        """The storage of a table of floats that belongs to no row."""
         real = self.constant(tensor)
         if real.dtype != torch.float32 or not real.is_contiguous() or real.storage_offset():
             raise Unsupported("a table that is not one block of floats")
-        return self._storage(real)
+        return self.storage(real)
+
+    def summed(self, shape: Tuple[int, ...]) -> Tensor:
+        """Room for numbers that are known once all rows are through."""
+        with _plainly():
+            room = torch.zeros(shape)
+        self._summed[self.storage(room)] = room
+        return room
+
+    def is_summed(self, tensor: Tensor) -> bool:
+        """Whether a tensor is such a room, or a view of it."""
+        real = self.real(tensor)
+        return real is not None and self.storage(real) in self._summed
+
+    def follow(self, tensor: Tensor, real: Tensor) -> None:
+        """From now on ``tensor`` stands for ``real``."""
+        self._followed[id(tensor)], self._real[id(tensor)] = tensor, real
 
     def stand_in(self, tensor: Tensor) -> Tensor:
         """A tensor without data of the same shape, whose cells lie in the tensor's memory."""
         if tensor.is_meta:
             return tensor
         if id(tensor) not in self._met:
+            if tensor.dtype not in KINDS:
+                raise Unsupported(str(tensor.dtype))
             bare = self._empty(tensor, "meta")
+            bare.requires_grad_(tensor.requires_grad)
             self._met[id(tensor)] = (tensor, bare)
-            self._follow(bare, self._placed(tensor))
+            with _plainly():
+                self.follow(bare, tensor.detach())
         return self._met[id(tensor)][1]
 
     def drawn(self, like: Tensor, fill: Callable[[Tensor], Any]) -> np.ndarray:
         """Cells of random numbers, which ``fill`` draws before each run into a tensor laid out as ``like``: in torch's own order."""
-        if self.program.in_loop:
+        if self.program.in_loop or self.samples:
             raise Unsupported("random numbers within a loop")
         numbers = self._empty(like, "cpu")
         self.program.draws.append(lambda: fill(numbers))
-        return self._placed(numbers)
+        return self.placed(numbers)
 
-    def check_writable(self, cell: Cell) -> None:
-        if cell.place and cell.place.storage in self.frozen:
-            raise Unsupported("an argument that is written")
-
-    def _empty(self, like: Tensor, device: str) -> Tensor:
-        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunctionSubclass():
-            return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
-
-    def _follow(self, tensor: Tensor, cells: np.ndarray) -> None:
-        self._cells[id(tensor)] = (tensor, np.broadcast_to(cells, self.shape(tensor)))
-
-    def _placed(self, tensor: Tensor) -> np.ndarray:
-        if tensor.dtype not in KINDS:
-            raise Unsupported(str(tensor.dtype))
-        axes = [axis for axis, size in enumerate(tensor.shape) if size == self.num_envs]
-        if len(axes) > 1:
-            raise Unsupported(f"two axes of {self.num_envs}")
-        stride, storage = tensor.stride(axes[0]) if axes else 0, self._storage(tensor)
+    def placed(self, tensor: Tensor) -> np.ndarray:
+        """Cells that lie in a tensor's memory."""
+        rows = [axis for axis, size in enumerate(tensor.shape) if size == self.num_rows]
+        wide = [axis for axis, size in enumerate(tensor.shape) if self.is_wide(size)]
+        if len(rows) > 1 or len(wide) > 1:
+            raise Unsupported(f"two axes of {self.num_rows}" if len(rows) > 1 else "two axes of columns")
+        stride, storage = tensor.stride(rows[0]) if rows else 0, self.storage(tensor)
+        width, step = (tensor.shape[wide[0]], tensor.stride(wide[0])) if wide else (1, 0)
         cells = np.empty(self.shape(tensor), object)
         for index in np.ndindex(*cells.shape):
             at = tensor.storage_offset() + sum(i * step for i, step in zip(index, tensor.stride()))
-            rows, offset = divmod(at, self.num_envs) if stride == 1 else (0, at)  # environments last, or first
-            place = Place(storage, rows, offset, stride, tensor.dtype)
-            cells[index] = self._places.setdefault(place, Cell(KINDS[tensor.dtype], place=place))
+            before, offset = divmod(at, self.num_rows) if stride == 1 else (0, at)  # rows last, or first
+            place = Place(storage, before, offset, stride, tensor.dtype, width, step)
+            side = SUMMED if storage in self._summed else ROWS if stride else COMMON
+            cells[index] = self._places.setdefault(place, Cell(KINDS[tensor.dtype], width=width, side=side, place=place))
         return cells
 
-    def _storage(self, tensor: Tensor) -> int:
+    def storage(self, tensor: Tensor) -> int:
+        """Index of a tensor's memory."""
         address = tensor.untyped_storage().data_ptr()
         if address not in self._storages:
             self._storages[address] = len(self.program.storages)
             self.program.storages.append(tensor)
         return self._storages[address]
+
+    # -- pieces ------------------------------------------------------------------------------
+
+    def _view(self, func: Any, name: str, out: Any, args: Tuple, kwargs: Dict[str, Any]) -> None:
+        """A view of what lies in memory lies there, too; of anything else, it has some of the cells."""
+        outs = list(out) if isinstance(out, (list, tuple)) else [out]
+        real = self._real.get(id(args[0]))
+        if real is not None:
+            if name in ("select", "slice", "unbind", "split", "split_with_sizes"):
+                ops.check_part(self, name, out, args, kwargs)
+            with _plainly():
+                parts = func(real, *args[1:], **kwargs)
+            for tensor, part in zip(outs, parts if isinstance(parts, (list, tuple)) else [parts]):
+                self.follow(tensor, part)
+            return
+        cells = ops.view(self, name, out, args, kwargs)
+        for tensor, its in zip(outs, cells if isinstance(cells, list) else [cells]):
+            self._remember(tensor, its)
+
+    def _remember(self, tensor: Tensor, cells: np.ndarray) -> None:
+        self._followed[id(tensor)], self._cells[id(tensor)] = tensor, np.broadcast_to(cells, self.shape(tensor))
+
+    def _empty(self, like: Tensor, device: str) -> Tensor:
+        with _plainly():
+            return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
+
+
+class _plainly:
+    """Operations within are torch's own, on tensors with data."""
+
+    def __enter__(self) -> None:
+        self._off = (torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunctionSubclass(), torch.no_grad())
+        for each in self._off:
+            each.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for each in reversed(self._off):
+            each.__exit__(*error)
 
 
 def _makes(args: Tuple) -> bool:

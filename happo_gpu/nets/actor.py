@@ -1,7 +1,7 @@
 """The policy of one agent: body, memory if any, and a head for its action space."""
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class Actor(nn.Module):
         size = cfg.hidden_sizes[-1]
         self.rnn = Gru(size, cfg.recurrent_n, cfg.initialization_method) if cfg.recurrent != "none" else None
         self.head = GaussianHead(size, space.size, cfg) if space.continuous else CategoricalHead(size, space.choices, cfg)
+        # accelerate.py may replace this with a compiled version of itself.
+        self.write_log_probs: Callable[[Tensor, Tensor, Tensor], None] = self._write_log_probs
 
     def forward(
         self, obs: Tensor, available: Optional[Tensor] = None, memory: Optional[Memory] = None
@@ -84,3 +86,8 @@ class Actor(nn.Module):
         self, obs: Tensor, available: Optional[Tensor] = None, memory: Optional[Memory] = None
     ) -> Distribution:
         return self(obs, available, memory)[0]
+
+    @torch.no_grad()
+    def _write_log_probs(self, obs: Tensor, actions: Tensor, log_probs: Tensor) -> None:
+        """Of actions (B, U_i) on observations (B, O_i), without memory and menus, into log_probs (B, U_i)."""
+        log_probs.copy_(self.distribution(obs).log_prob(actions))

@@ -17,13 +17,14 @@ class Policy:
     Attributes:
         hidden: per agent (N, R, H); empty for feed-forward actors.
         deterministic: whether it takes each distribution's mode or samples; may change between steps.
+        num_obs, num_actions: columns of all agents' observations and actions.
     """
 
     def __init__(self, actors: Sequence[Actor], agents: Sequence[AgentSpec], num_envs: int, deterministic: bool) -> None:
         """``actors`` holds one actor for each agent, or one for all."""
         self._actors = list(actors) if len(actors) == len(agents) else [actors[0]] * len(agents)
         self._agents, self.deterministic = list(agents), deterministic
-        self._num_actions = sum(agent.num_actions for agent in agents)
+        self.num_obs, self.num_actions = (sum(sizes) for sizes in zip(*((agent.num_obs, agent.num_actions) for agent in agents)))
         self.device = next(self._actors[0].parameters()).device
         self.hidden: List[Tensor] = []
         rnn = self._actors[0].rnn
@@ -43,7 +44,7 @@ class Policy:
             first: (N,) bool, environments that begin an episode: their memory is cleared.
         """
         if self.is_plain and not self.deterministic:
-            noise = torch.randn(len(obs), self._num_actions, device=self.device)
+            noise = torch.randn(len(obs), self.num_actions, device=self.device)
             drawn = torch.empty_like(noise), torch.empty_like(noise)
             self.sample_plain(obs, noise, *drawn)
             return drawn
@@ -63,6 +64,7 @@ class Policy:
             log_probs.append(log_prob.squeeze(1) if self.hidden else log_prob)
         return torch.cat(actions, -1), torch.cat(log_probs, -1)
 
+    @torch.no_grad()
     def _sample_plain(self, obs: Tensor, noise: Tensor, actions: Tensor, log_probs: Tensor) -> None:
         """Of actors without memory and menus: writes the actions (N, U) that ``noise`` (N, U) makes, and their log-probabilities."""
         parts = (split_actions(each, self._agents) for each in (noise, actions, log_probs))
