@@ -13,7 +13,7 @@ import torch
 from happo_gpu import loops
 from happo_gpu.captured import Captured, tensors_of
 from happo_gpu.config import ConfigError
-from happo_gpu.lanes.kernel import FEWEST, Kernel, compiler
+from happo_gpu.lanes.kernel import FEWEST, Kernels, compiler
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
 Method = Callable[..., Any]
@@ -62,7 +62,7 @@ def compile_networks(functions: Iterable[Hot]) -> None:
 def _compile(functions: Iterable[Hot], num_envs: int) -> None:
     for owner, attribute, method in functions:
         eager = getattr(owner, method)
-        setattr(owner, attribute, _with_fallback(owner, attribute, eager, functools.partial(Kernel, eager, num_envs)))
+        setattr(owner, attribute, _with_fallback(owner, attribute, eager, functools.partial(Kernels, eager, num_envs)))
 
 
 def compile_hot(functions: Iterable[Hot], num_envs: int, capture: bool = False) -> None:

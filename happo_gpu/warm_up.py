@@ -7,6 +7,7 @@ from typing import List
 import torch
 
 from happo_gpu import accelerate
+from happo_gpu.algo.batch import Table
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.baselines import Untrained
 from happo_gpu.nets.policy import Policy
@@ -51,7 +52,8 @@ def run_learner(learner: OnPolicyLearner) -> None:
     device, heads = learner.critic_gradients.device, learner.critic.head.out_features
     share = torch.zeros((), device=device)
     with aside(device):
-        learner.critic_gradients.add_plain(*_zeros(device, learner.num_states, heads, heads), share)
+        states, values, targets = _samples(device, learner.num_states, heads, heads)
+        learner.critic_gradients.add_plain(states, values, targets.clone(), share)  # which are normalised, and so lie elsewhere
         learner.critic.write_values(*_zeros(device, learner.num_states, heads))
         for actor, gradients, group in zip(learner.actors, learner.actor_gradients, learner.groups):
             agent = learner.agents[group[0]]
@@ -59,8 +61,13 @@ def run_learner(learner: OnPolicyLearner) -> None:
                 continue
             actor.write_log_probs(*_zeros(device, agent.num_obs, agent.num_actions, agent.num_actions))
             if learner.cfg.actor_step != "trust_region":
-                samples = _zeros(device, agent.num_obs, agent.num_actions, agent.num_actions)
-                gradients.add_plain(*samples, torch.zeros(_ROWS, device=device), share)
+                *samples, advantage = _samples(device, agent.num_obs, agent.num_actions, agent.num_actions, 1)
+                gradients.add_plain(*samples, advantage.squeeze(-1), share)
+
+
+def _samples(device: torch.device, *sizes: int) -> List[torch.Tensor]:
+    """Fields of a minibatch, laid out as those that an update draws."""
+    return Table(_zeros(device, *sizes)).rows(torch.arange(_ROWS, device=device))
 
 
 def _zeros(device: torch.device, *sizes: int) -> List[torch.Tensor]:

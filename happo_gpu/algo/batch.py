@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Union
+from typing import Iterator, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -21,6 +21,22 @@ def piece_sizes(num_rows: int, steps_per_row: int, device: torch.device) -> List
     """Sizes of the near-equal pieces that a minibatch of ``num_rows`` is worked off in."""
     pieces = -(-num_rows * steps_per_row // PIECE_ROWS[device.type])
     return [num_rows // pieces + (i < num_rows % pieces) for i in range(pieces)]
+
+
+class Table:
+    """Fields of the same samples, (B, ...) each: those of floats lie side by side, so that fetching a sample touches memory once."""
+
+    def __init__(self, fields: Sequence[Tensor]) -> None:
+        self._fields = list(fields)
+        self._floats = [i for i, field in enumerate(fields) if field.dtype == torch.float32]
+        columns = [fields[i].flatten(1) if fields[i].dim() > 1 else fields[i].unsqueeze(-1) for i in self._floats]
+        self._sizes, self._table = [part.shape[1] for part in columns], torch.cat(columns, 1)
+
+    def rows(self, order: Tensor) -> List[Tensor]:
+        """The fields of samples in this order."""
+        found = {i: part.view(len(order), *self._fields[i].shape[1:]) if part.shape[1] == 1 else part.unflatten(1, self._fields[i].shape[1:])
+                 for i, part in zip(self._floats, self._table.index_select(0, order).split(self._sizes, 1))}
+        return [found[i] if i in found else field.index_select(0, order) for i, field in enumerate(self._fields)]
 
 
 @dataclass(frozen=True)
@@ -50,15 +66,21 @@ class ActorBatch:
         }
         return dataclasses.replace(batches[0], num_agents=len(batches), **tensors)
 
-    def shuffled(self, order: Tensor, num_parts: int) -> Iterator["ActorBatch"]:
-        """The samples or sequences in ``order``, cut into equal parts: gathered at once, then views."""
-        gathered = {name: getattr(self, name).index_select(0, order).chunk(num_parts) for name in self._tensors()}
+    def table(self) -> Table:
+        return Table([getattr(self, name) for name in self._tensors()])
+
+    def shuffled(self, table: Table, order: Tensor, num_parts: int) -> Iterator["ActorBatch"]:
+        """The samples or sequences in ``order``, cut into equal parts: gathered at once from the batch's ``table``, then views."""
+        gathered = {name: field.chunk(num_parts) for name, field in zip(self._tensors(), table.rows(order))}
         for part in range(num_parts):
             yield dataclasses.replace(self, **{name: parts[part] for name, parts in gathered.items()})
 
     def pieces(self) -> Iterator["ActorBatch"]:
         """Parts that fit a cache."""
         sizes = piece_sizes(self.obs.shape[0], 1 if self.hidden is None else self.obs.shape[1], self.obs.device)
+        if len(sizes) == 1:
+            yield self
+            return
         parts = {name: getattr(self, name).split(sizes) for name in self._tensors()}
         for i in range(len(sizes)):
             yield dataclasses.replace(self, **{name: part[i] for name, part in parts.items()})

@@ -7,7 +7,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import epoch_order, piece_sizes
+from happo_gpu.algo.batch import Table, epoch_order, piece_sizes
 from happo_gpu.algo.gradients import FlatGradients
 from happo_gpu.algo.surrogate import value_loss
 from happo_gpu.config.algo import AlgoConfig
@@ -72,13 +72,12 @@ def update_critic(
     moves them once, before the first: the targets of one iteration are then one fixed function.
     """
     cfg, buffer = gradients.cfg, gradients.buffer
-    everything = [states, old_values, returns, *(memory or ())]
-    losses, norms = [], []
+    table, losses, norms = Table([states, old_values, returns, *(memory or ())]), [], []
     if cfg.valuenorm_update == "iteration":
         value_norm.update(returns)
     for _ in range(cfg.critic_epoch):
         order = epoch_order(states.shape[0], cfg.critic_num_mini_batch, 1, states.device)
-        shuffled = [field.index_select(0, order).chunk(cfg.critic_num_mini_batch) for field in everything]
+        shuffled = [field.chunk(cfg.critic_num_mini_batch) for field in table.rows(order)]
         for seen, old, targets, *remembered in zip(*shuffled):
             if cfg.valuenorm_update == "minibatch":
                 value_norm.update(targets)

@@ -81,10 +81,10 @@ def sgd_step(gradients: ActorGradients, optimizer: torch.optim.Optimizer, batch:
     """Runs cfg.ppo_epoch epochs; returns device-side means over the updates."""
     cfg, buffer = gradients.cfg, gradients.buffer
     num_samples = batch.obs.shape[0] // batch.num_agents
-    losses, entropies, norms = [], [], []
+    losses, entropies, norms, table = [], [], [], batch.table()
     for _ in range(cfg.ppo_epoch):
         order = epoch_order(num_samples, cfg.actor_num_mini_batch, batch.num_agents, batch.obs.device)
-        for part in batch.shuffled(order, cfg.actor_num_mini_batch):
+        for part in batch.shuffled(table, order, cfg.actor_num_mini_batch):
             loss, entropy = gradients.accumulate(part)
             buffer.average()
             norms.append(buffer.clip(cfg.max_grad_norm) if cfg.use_max_grad_norm else buffer.norm())

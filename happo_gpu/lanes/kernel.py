@@ -37,13 +37,31 @@ def compiler() -> Optional[str]:
     return next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 
 
+class Kernels:
+    """Stands for a method as :class:`Kernel` does, but takes arguments of any layout in memory: each has a kernel of its own."""
+
+    def __init__(self, method: Callable[..., None], num_envs: int, args: Sequence[Tensor]) -> None:
+        self._method, self._num_envs = method, num_envs
+        self._kernels = {_layout(args): Kernel(method, num_envs, args)}
+
+    def __call__(self, *args: Tensor) -> None:
+        layout = _layout(args)
+        if layout not in self._kernels:
+            self._kernels[layout] = Kernel(self._method, self._num_envs, args)
+        self._kernels[layout](*args)
+
+
+def _layout(args: Sequence[Tensor]) -> Tuple[Tuple[int, ...], ...]:
+    return tuple(arg.stride() for arg in args)
+
+
 class Kernel:
     """Stands for a method that treats its rows alike, writes tensors in place and never rebinds one.
 
     Args:
         method: what it does to environments, ``num_envs`` of them; or, if that is 0, to samples: those along its arguments'
             first axis, in any number.
-        args: what the method will be called with: tensors of these shapes and strides.
+        args: what it will be called with: tensors of these shapes and strides.
 
     Raises:
         Unsupported: see :func:`happo_gpu.lanes.trace.trace`; or there are fewer than 64 environments.
@@ -54,8 +72,7 @@ class Kernel:
         if 0 < num_envs < FEWEST:
             raise Unsupported(f"fewer than {FEWEST} environments")
         self._num_envs = num_envs
-        self._args = [_like(arg, 0 if num_envs else _TYPICAL) for arg in args]
-        program = trace(method, num_envs or _TYPICAL, self._args, samples=not num_envs)
+        program = trace(method, num_envs or _TYPICAL, [_like(arg, 0 if num_envs else _TYPICAL) for arg in args], samples=not num_envs)
         library = _library(method.__name__.strip("_"), source(program), _FUSED if program.matrices else _EXACT)
         self._run, self._draws, self._storages = library.run, program.draws, program.storages  # which the method's object holds, too
         # What is one for all rows is read in a copy: others may have written it already.
@@ -71,9 +88,7 @@ class Kernel:
         self._room = ctypes.c_void_p(self._own.data_ptr()), ctypes.c_long(size)
 
     def __call__(self, *args: Tensor) -> None:
-        for i, (arg, like) in enumerate(zip(args, self._args)):
-            if arg.stride() != like.stride() or arg.shape[1:] != like.shape[1:] or (self._num_envs and arg.shape != like.shape):
-                raise ValueError(f"compiled for a tensor {tuple(like.shape)} with strides {like.stride()}, not {tuple(arg.shape)} with {arg.stride()}")
+        for i, arg in enumerate(args):
             self._addresses[i] = self._before[i] = arg.data_ptr()
         for draw in self._draws:
             draw()
