@@ -13,6 +13,7 @@ import torch
 from happo_gpu import loops
 from happo_gpu.captured import Captured, tensors_of
 from happo_gpu.config import ConfigError
+from happo_gpu.lanes.chain import Link, chain
 from happo_gpu.lanes.kernel import FEWEST, Kernels, compiler
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
@@ -62,7 +63,26 @@ def compile_networks(functions: Iterable[Hot]) -> None:
 def _compile(functions: Iterable[Hot], num_envs: int) -> None:
     for owner, attribute, method in functions:
         eager = getattr(owner, method)
-        setattr(owner, attribute, _with_fallback(owner, attribute, eager, functools.partial(Kernels, eager, num_envs)))
+        setattr(owner, attribute, _with_fallback(owner, attribute, eager, lambda args, eager=eager: Kernels(eager, num_envs)))
+
+
+def compile_steps(gradients: Any, adam: Any) -> None:
+    """Replaces ``gradients.steps_plain`` by one call for all minibatches of an epoch: gradients, their norm and ``adam``'s step, in turn."""
+    add, measure, step = (Kernels(method, 0) for method in (gradients._add_plain, adam.measure, adam.step))
+    share, flat = torch.ones(()), adam.buffer
+
+    def steps(*args: Any) -> None:
+        *fields, num_parts, _ = args
+        size = len(fields[0]) // num_parts
+        links = [Link(add, [*(field[:size] for field in fields), share], True), Link(measure, [flat.flat], False),
+                 Link(step, [flat.weights, flat.flat, adam.first, adam.second], False)]
+        for link in links:
+            link.kernels.of(link.args)  # built before anything is changed
+        adam.begin()
+        chain(num_parts, links)
+        adam.end(num_parts)
+
+    gradients.steps_plain = _with_fallback(gradients, "steps_plain", gradients._steps_plain, lambda args: steps)
 
 
 def compile_hot(functions: Iterable[Hot], num_envs: int, capture: bool = False) -> None:

@@ -6,7 +6,8 @@ from typing import List
 
 import torch
 
-from happo_gpu import accelerate
+from happo_gpu import accelerate, distributed
+from happo_gpu.algo.adam import FlatAdam
 from happo_gpu.algo.batch import Table
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.baselines import Untrained
@@ -24,6 +25,9 @@ def compile_learner(learner: OnPolicyLearner, policy: Policy) -> None:
     if policy.is_plain:
         networks.append((policy, "sample_plain", "_sample_plain"))
     accelerate.compile_networks([*_hot(learner), *networks])
+    if learner.cfg.actor_step != "trust_region" and distributed.SIZE == 1:  # several processes average gradients between
+        for gradients, optimizer in zip((*learner.actor_gradients, learner.critic_gradients), (*learner.actor_optimizers, learner.critic_optimizer)):
+            accelerate.compile_steps(gradients, FlatAdam(gradients.buffer, optimizer, learner.cfg.gradient_limit))
     run_learner(learner)
     if policy.is_plain:
         policy.sample_plain(*_zeros(policy.device, policy.num_obs, *[policy.num_actions] * 3))

@@ -69,11 +69,15 @@ class ActorBatch:
     def table(self) -> Table:
         return Table([getattr(self, name) for name in self._tensors()])
 
-    def shuffled(self, table: Table, order: Tensor, num_parts: int) -> Iterator["ActorBatch"]:
-        """The samples or sequences in ``order``, cut into equal parts: gathered at once from the batch's ``table``, then views."""
-        gathered = {name: field.chunk(num_parts) for name, field in zip(self._tensors(), table.rows(order))}
+    def shuffled(self, table: Table, order: Tensor) -> "ActorBatch":
+        """The samples or sequences in ``order``, from the batch's ``table``."""
+        return dataclasses.replace(self, **dict(zip(self._tensors(), table.rows(order))))
+
+    def parts(self, num_parts: int) -> Iterator["ActorBatch"]:
+        """Equal parts, one after the other."""
+        chunks = {name: getattr(self, name).chunk(num_parts) for name in self._tensors()}
         for part in range(num_parts):
-            yield dataclasses.replace(self, **{name: parts[part] for name, parts in gathered.items()})
+            yield dataclasses.replace(self, **{name: parts[part] for name, parts in chunks.items()})
 
     def pieces(self) -> Iterator["ActorBatch"]:
         """Parts that fit a cache."""

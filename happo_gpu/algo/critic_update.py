@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
+from typing import Callable, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -18,28 +18,41 @@ from happo_gpu.types import Stats
 
 
 class CriticGradients:
-    """A critic's gradients on a minibatch, piece by piece; ``add_plain`` may be replaced from outside as that of an actor's."""
+    """A critic's gradients on a minibatch, piece by piece, and steps along them.
+
+    ``add_plain`` and ``steps_plain`` may be replaced from outside as those of an actor's.
+
+    Attributes:
+        loss: 0-d, summed over minibatches.
+    """
 
     def __init__(self, critic: Critic, cfg: AlgoConfig) -> None:
         self.critic, self.cfg = critic, cfg
         self.buffer = FlatGradients(critic)
         self.device = self.buffer.flat.device
         self.loss = torch.zeros((), device=self.device)
-        self.add_plain = self._add_plain
+        self.add_plain: Callable[..., None] = self._add_plain
+        self.steps_plain: Callable[..., None] = self._steps_plain
 
-    def accumulate(self, states: Tensor, old_values: Tensor, targets: Tensor, memory: Optional[Memory] = None) -> Tensor:
-        """Gradients of the mean loss of (B, ...), or of a recurrent critic (B, L, ...); returns the loss, 0-d."""
+    def step(self, optimizer: torch.optim.Optimizer, states: Tensor, old_values: Tensor, targets: Tensor, memory: Optional[Memory] = None) -> None:
+        """A step along the gradients of the mean loss of (B, ...), or of a recurrent critic (B, L, ...)."""
         self.buffer.zero()
-        self.loss.zero_()
         sizes = piece_sizes(len(states), states.shape[1] if memory else 1, self.device)
         fields = (states, old_values, targets, *(memory or ()))
-        for piece in zip(*(field.split(sizes) for field in fields)):
+        for piece in zip(*(field.split(sizes) for field in fields)) if len(sizes) > 1 else [fields]:
             share = torch.full((), len(piece[0]) / len(states), device=self.device)
             if memory:
                 self._add(*piece[:3], share, Memory(*piece[3:]))
             else:
                 self.add_plain(*piece, share)
-        return self.loss.clone()
+        self.buffer.average()
+        self.buffer.clip(self.cfg.gradient_limit)
+        optimizer.step()
+
+    def _steps_plain(self, states: Tensor, old_values: Tensor, targets: Tensor, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
+        """Steps on equal parts of samples without memory, one after the other."""
+        for part in zip(*(field.chunk(num_parts) for field in (states, old_values, targets))):
+            self.step(optimizer, *part)
 
     def _add_plain(self, states: Tensor, old_values: Tensor, targets: Tensor, share: Tensor) -> None:
         """(b, S), (b, K), (b, K) in normalised units, and their weight in the minibatch, 0-d."""
@@ -72,17 +85,29 @@ def update_critic(
     moves them once, before the first: the targets of one iteration are then one fixed function.
     """
     cfg, buffer = gradients.cfg, gradients.buffer
-    table, losses, norms = Table([states, old_values, returns, *(memory or ())]), [], []
+    table, parts = Table([states, old_values, returns, *(memory or ())]), cfg.critic_num_mini_batch
+    gradients.loss.zero_(), buffer.norms.zero_()
     if cfg.valuenorm_update == "iteration":
         value_norm.update(returns)
     for _ in range(cfg.critic_epoch):
-        order = epoch_order(states.shape[0], cfg.critic_num_mini_batch, 1, states.device)
-        shuffled = [field.chunk(cfg.critic_num_mini_batch) for field in table.rows(order)]
-        for seen, old, targets, *remembered in zip(*shuffled):
-            if cfg.valuenorm_update == "minibatch":
-                value_norm.update(targets)
-            losses.append(gradients.accumulate(seen, old, value_norm.normalize(targets), Memory(*remembered) if remembered else None))
-            buffer.average()
-            norms.append(buffer.clip(cfg.max_grad_norm) if cfg.use_max_grad_norm else buffer.norm())
-            optimizer.step()
-    return {"c_loss": torch.stack(losses).mean(), "grad_norm": torch.stack(norms).mean()}
+        shuffled = table.rows(epoch_order(states.shape[0], parts, 1, states.device))
+        if cfg.valuenorm_update == "iteration":
+            _steps(gradients, optimizer, value_norm, shuffled, parts)
+            continue
+        for part in zip(*(field.chunk(parts) for field in shuffled)):
+            value_norm.update(part[2])
+            _steps(gradients, optimizer, value_norm, part, 1)
+    updates = cfg.critic_epoch * parts
+    return {"c_loss": gradients.loss / updates, "grad_norm": buffer.norms / updates}
+
+
+def _steps(gradients: CriticGradients, optimizer: torch.optim.Optimizer, value_norm: Union[ValueNorm, NoValueNorm],
+           fields: Sequence[Tensor], num_parts: int) -> None:
+    """On equal parts of states, old values, returns and what a recurrent critic remembers."""
+    states, old_values, returns, *memory = fields
+    targets = value_norm.normalize(returns)
+    if not memory:
+        gradients.steps_plain(states, old_values, targets, num_parts, optimizer)
+        return
+    for part in zip(*(field.chunk(num_parts) for field in (states, old_values, targets, *memory))):
+        gradients.step(optimizer, *part[:3], Memory(*part[3:]))

@@ -1,5 +1,8 @@
-"""The gradients of one network: one buffer, which the parameters' ``.grad`` are views of, summed up piece by piece."""
+"""The weights of one network and their gradients, each in one block of memory, which ``.data`` and ``.grad`` of its parameters are views of."""
 from __future__ import annotations
+
+import math
+from typing import List
 
 import torch
 from torch import Tensor, nn
@@ -8,22 +11,34 @@ from happo_gpu import distributed
 
 
 class FlatGradients:
-    """Zeroing, averaging over processes, norm and clipping take one operation each, however many parameters there are."""
+    """Zeroing, averaging over processes, norm and clipping take one operation each, however many parameters there are.
+
+    Attributes:
+        weights, flat: (P,) weights and gradients.
+        norms: 0-d sum of the norms that were found since it was last zeroed.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self.parameters = list(network.parameters())
-        self.flat = torch.zeros(sum(p.numel() for p in self.parameters), device=self.parameters[0].device)  # (P,)
-        for parameter, part in zip(self.parameters, self.flat.split([p.numel() for p in self.parameters])):
-            # In the layout of the parameter: the fused optimiser walks through both memories alike.
-            parameter.grad = part.as_strided(parameter.shape, parameter.stride(), part.storage_offset())
-        self._parts = [parameter.grad for parameter in self.parameters]
+        self.weights, self.flat = (torch.zeros(sum(p.numel() for p in self.parameters), device=self.parameters[0].device) for _ in range(2))
+        self.norms = torch.zeros((), device=self.flat.device)
+        with torch.no_grad():
+            for parameter, weights, gradients in zip(self.parameters, self.parts(self.weights), self.parts(self.flat)):
+                weights.copy_(parameter)
+                parameter.data, parameter.grad = weights, gradients
+        self._gradients = [parameter.grad for parameter in self.parameters]
+
+    def parts(self, flat: Tensor) -> List[Tensor]:
+        """Views of (P,), each with the shape and layout of a parameter: the fused optimiser walks through its memories alike."""
+        sizes = [p.numel() for p in self.parameters]
+        return [part.as_strided(p.shape, p.stride(), part.storage_offset()) for p, part in zip(self.parameters, flat.split(sizes))]
 
     def zero(self) -> None:
         self.flat.zero_()
 
     def add(self, objective: Tensor) -> None:
         """Adds the gradients of ``objective`` (0-d, to be minimised)."""
-        for part, gradient in zip(self._parts, torch.autograd.grad(objective, self.parameters)):
+        for part, gradient in zip(self._gradients, torch.autograd.grad(objective, self.parameters)):
             part.add_(gradient)
 
     def average(self) -> None:
@@ -31,15 +46,12 @@ class FlatGradients:
         if distributed.SIZE > 1:
             self.flat.copy_(distributed.mean(self.flat))
 
-    def norm(self) -> Tensor:
-        """Global 2-norm, 0-d, on the device."""
-        return torch.linalg.vector_norm(self.flat)
-
-    def clip(self, max_norm: float) -> Tensor:
-        """Scales to a norm of at most ``max_norm``; returns the norm before.
+    def clip(self, max_norm: float) -> None:
+        """Scales to a global 2-norm of at most ``max_norm``, inf for any; the norm before is added to ``norms``.
 
         Like ``torch.nn.utils.clip_grad_norm_`` (same 1e-6), but never asks the host anything.
         """
-        norm = self.norm()
-        self.flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
-        return norm
+        norm = torch.linalg.vector_norm(self.flat)
+        self.norms.add_(norm)
+        if max_norm < math.inf:
+            self.flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))

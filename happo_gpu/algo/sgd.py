@@ -1,7 +1,7 @@
 """How an actor steps under PPO and A2C: epochs of shuffled minibatches."""
 from __future__ import annotations
 
-from typing import Tuple, Union
+from typing import Callable, Union
 
 import torch
 from torch import Tensor
@@ -37,22 +37,42 @@ def mean_entropy(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig)
 
 
 class ActorGradients:
-    """An actor's gradients on a minibatch, worked off in pieces that fit a cache.
+    """An actor's gradients on a minibatch, worked off in pieces that fit a cache, and steps along them.
 
-    ``add_plain`` adds those of a piece; from outside it may be replaced by a faster version of ``_add_plain``.
+    From outside ``add_plain`` and ``steps_plain`` may be replaced by faster versions of ``_add_plain`` and ``_steps_plain``.
+
+    Attributes:
+        sums: (2,) loss and entropy, summed over minibatches.
     """
 
     def __init__(self, actor: Actor, cfg: AlgoConfig) -> None:
         self.actor, self.cfg = actor, cfg
         self.buffer = FlatGradients(actor)
         self.device = self.buffer.flat.device
-        self.sums = torch.zeros(2, device=self.device)  # loss, entropy
-        self.add_plain = self._add_plain
+        self.sums = torch.zeros(2, device=self.device)
+        self.add_plain: Callable[..., None] = self._add_plain
+        self.steps_plain: Callable[..., None] = self._steps_plain
 
-    def accumulate(self, batch: ActorBatch) -> Tuple[Tensor, Tensor]:
-        """Gradients of the whole batch's loss; returns loss and entropy, 0-d."""
+    def steps(self, batch: ActorBatch, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
+        """Steps on equal parts of a batch, one after the other."""
+        if batch.is_plain:
+            self.steps_plain(batch.obs, batch.actions, batch.log_probs, batch.advantage, num_parts, optimizer)
+        else:
+            self._steps(batch, num_parts, optimizer)
+
+    def _steps_plain(self, obs: Tensor, actions: Tensor, log_probs: Tensor, advantage: Tensor, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
+        self._steps(ActorBatch(obs, actions, log_probs, advantage), num_parts, optimizer)
+
+    def _steps(self, batch: ActorBatch, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
+        for part in batch.parts(num_parts):
+            self._accumulate(part)
+            self.buffer.average()
+            self.buffer.clip(self.cfg.gradient_limit)
+            optimizer.step()
+
+    def _accumulate(self, batch: ActorBatch) -> None:
+        """Gradients of the whole batch's loss."""
         self.buffer.zero()
-        self.sums.zero_()
         for piece in batch.pieces():
             of_samples = batch.share_of(piece, masked=False)
             if piece.is_plain:
@@ -60,8 +80,6 @@ class ActorGradients:
                 self.add_plain(*fields, torch.full((), of_samples, device=self.device))
             else:
                 self._add(piece, of_samples, batch.share_of(piece, masked=True))
-        loss, entropy = self.sums.clone().unbind()
-        return loss, entropy
 
     def _add_plain(self, obs: Tensor, actions: Tensor, log_probs: Tensor, advantage: Tensor, share: Tensor) -> None:
         """Of samples (b, ...) without memory, menus or deaths; ``share`` is their weight in the batch, 0-d."""
@@ -79,20 +97,15 @@ class ActorGradients:
 
 def sgd_step(gradients: ActorGradients, optimizer: torch.optim.Optimizer, batch: ActorBatch) -> Stats:
     """Runs cfg.ppo_epoch epochs; returns device-side means over the updates."""
-    cfg, buffer = gradients.cfg, gradients.buffer
+    cfg, buffer, table = gradients.cfg, gradients.buffer, batch.table()
     num_samples = batch.obs.shape[0] // batch.num_agents
-    losses, entropies, norms, table = [], [], [], batch.table()
+    gradients.sums.zero_(), buffer.norms.zero_()
     for _ in range(cfg.ppo_epoch):
         order = epoch_order(num_samples, cfg.actor_num_mini_batch, batch.num_agents, batch.obs.device)
-        for part in batch.shuffled(table, order, cfg.actor_num_mini_batch):
-            loss, entropy = gradients.accumulate(part)
-            buffer.average()
-            norms.append(buffer.clip(cfg.max_grad_norm) if cfg.use_max_grad_norm else buffer.norm())
-            optimizer.step()
-            losses.append(loss)
-            entropies.append(entropy)
-    means = {"a_loss": losses, "entropy": entropies, "grad_norm": norms}
-    return {name: torch.stack(values).mean() for name, values in means.items()}
+        gradients.steps(batch.shuffled(table, order), cfg.actor_num_mini_batch, optimizer)
+    updates = cfg.ppo_epoch * cfg.actor_num_mini_batch
+    loss, entropy = (gradients.sums / updates).unbind()
+    return {"a_loss": loss, "entropy": entropy, "grad_norm": buffer.norms / updates}
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """cfg/algo and cfg/train: how to learn, and for how long."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Tuple
 
@@ -75,6 +76,11 @@ class AlgoConfig:
     use_policy_active_masks: bool = field()
     trust_region: TrustRegionConfig = field()
     model: ModelConfig = field()
+
+    @property
+    def gradient_limit(self) -> float:
+        """Largest norm of a gradient that a step is taken along; inf: any."""
+        return self.max_grad_norm if self.use_max_grad_norm else math.inf
 
     @property
     def chunk(self) -> int:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -37,22 +37,34 @@ def compiler() -> Optional[str]:
     return next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 
 
+class Call(NamedTuple):
+    """What a library's ``run`` is called with."""
+
+    run: Any
+    addresses: ctypes.Array
+    before: ctypes.Array
+    num_rows: int
+    threads: int
+    own: int
+    size: int
+
+
 class Kernels:
     """Stands for a method as :class:`Kernel` does, but takes arguments of any layout in memory: each has a kernel of its own."""
 
-    def __init__(self, method: Callable[..., None], num_envs: int, args: Sequence[Tensor]) -> None:
+    def __init__(self, method: Callable[..., None], num_envs: int) -> None:
         self._method, self._num_envs = method, num_envs
-        self._kernels = {_layout(args): Kernel(method, num_envs, args)}
+        self._kernels: Dict[Tuple[Tuple[int, ...], ...], Kernel] = {}
 
     def __call__(self, *args: Tensor) -> None:
-        layout = _layout(args)
+        self.of(args)(*args)
+
+    def of(self, args: Sequence[Tensor]) -> "Kernel":
+        """The kernel for arguments laid out as these."""
+        layout = tuple(arg.stride() for arg in args)
         if layout not in self._kernels:
             self._kernels[layout] = Kernel(self._method, self._num_envs, args)
-        self._kernels[layout](*args)
-
-
-def _layout(args: Sequence[Tensor]) -> Tuple[Tuple[int, ...], ...]:
-    return tuple(arg.stride() for arg in args)
+        return self._kernels[layout]
 
 
 class Kernel:
@@ -73,8 +85,8 @@ class Kernel:
             raise Unsupported(f"fewer than {FEWEST} environments")
         self._num_envs = num_envs
         program = trace(method, num_envs or _TYPICAL, [_like(arg, 0 if num_envs else _TYPICAL) for arg in args], samples=not num_envs)
-        library = _library(method.__name__.strip("_"), source(program), _FUSED if program.matrices else _EXACT)
-        self._run, self._draws, self._storages = library.run, program.draws, program.storages  # which the method's object holds, too
+        built = library(method.__name__.strip("_"), source(program), (_FUSED if program.matrices else _EXACT,))
+        self._run, self._draws, self._storages = built.run, program.draws, program.storages  # which the method's object holds, too
         # What is one for all rows is read in a copy: others may have written it already.
         self._copies = [(self._storages[i], self._storages[i].clone(), i) for i in sorted(
             {place.storage for place, block in program.places.items() if block in program.stored and not place.stride})]
@@ -82,21 +94,26 @@ class Kernel:
             (ctypes.c_void_p * len(self._storages))(*(tensor.untyped_storage().data_ptr() for tensor in self._storages)) for _ in range(2))
         for _, copy, i in self._copies:
             self._before[i] = copy.untyped_storage().data_ptr()
-        library.room.restype = ctypes.c_long
-        self._threads, size = threads.count(), library.room()
-        self._own = torch.empty(self._threads * size)  # floats; torch aligns it
-        self._room = ctypes.c_void_p(self._own.data_ptr()), ctypes.c_long(size)
+        built.room.restype = ctypes.c_long
+        self._threads, self._size = threads.count(), built.room()
+        self._own = torch.empty(self._threads * self._size)  # floats; torch aligns it
 
     def __call__(self, *args: Tensor) -> None:
-        for i, arg in enumerate(args):
-            self._addresses[i] = self._before[i] = arg.data_ptr()
         for draw in self._draws:
             draw()
         for original, copy, _ in self._copies:
             copy.copy_(original)
+        call = self.bound(args)
+        self._run(call.addresses, call.before, ctypes.c_long(call.num_rows), ctypes.c_int(call.threads), ctypes.c_void_p(call.own),
+                  ctypes.c_long(call.size))
+
+    def bound(self, args: Sequence[Tensor]) -> Call:
+        """A call on these arguments, good until the next one is asked for."""
+        for i, arg in enumerate(args):
+            self._addresses[i] = self._before[i] = arg.data_ptr()
         num_rows = self._num_envs or len(args[0])
         team = max(1, min(self._threads, num_rows // _SHARE))
-        self._run(self._addresses, self._before, ctypes.c_long(num_rows), ctypes.c_int(team), *self._room)
+        return Call(self._run, self._addresses, self._before, num_rows, team, self._own.data_ptr(), self._size)
 
 
 def _like(arg: Tensor, num_rows: int) -> Tensor:
@@ -105,14 +122,14 @@ def _like(arg: Tensor, num_rows: int) -> Tensor:
     return torch.empty_strided(shape, arg.stride(), dtype=arg.dtype)
 
 
-def _library(name: str, text: str, rounding: str) -> ctypes.CDLL:
+def library(name: str, text: str, flags: Tuple[str, ...]) -> ctypes.CDLL:
     """Loads what is kept, or compiles it."""
-    digest = hashlib.sha256("\n".join([text, *_FLAGS, rounding, _processor()]).encode()).hexdigest()
-    folder = cache()
-    path = folder / f"{name}_{digest[:16]}.so"
+    flags = (*_FLAGS, *flags)
+    digest = hashlib.sha256("\n".join([text, *flags, _processor()]).encode()).hexdigest()
+    path = cache() / f"{name}_{digest[:16]}.so"
     if not kept.is_whole(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        _build(text, path, (*_FLAGS, rounding))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _build(text, path, flags)
         kept.remember(path)
     return ctypes.CDLL(str(path))
 

@@ -48,17 +48,15 @@ class Cell:
         place: where it was before the method and will be after it.
         spot: where it lies in a tile.
         after: the function at whose end it is known: a sum over columns.
-        recipe: how to compute a number that is one for all rows once more.
         end_name: what it is called once all rows are through.
     """
 
-    __slots__ = ("kind", "width", "side", "name", "function", "place", "spot", "after", "recipe", "end_name")
+    __slots__ = ("kind", "width", "side", "name", "function", "place", "spot", "after", "end_name")
 
     def __init__(self, kind: str, name: str = "", function: Optional["Function"] = None, width: int = 1, side: str = COMMON,
                  place: Optional[Place] = None, spot: Optional[Spot] = None) -> None:
         self.kind, self.width, self.side, self.name, self.function, self.place, self.spot = kind, width, side, name, function, place, spot
         self.after: Optional["Function"] = None
-        self.recipe: Optional[Tuple[Callable[..., str], Sequence[Any]]] = None
         self.end_name = ""
 
 
@@ -153,8 +151,9 @@ class Program:
                 return cell
         self._enter(max(widths, default=1), cells)
         cell = Cell(kind, form(*operands), self._current(), max(widths, default=1), ROWS if ROWS in sides else COMMON)
-        if cell.side == COMMON and cell.width == 1:
-            cell.recipe = (form, operands)
+        if self._samples and cell.side == COMMON and cell.width == 1:
+            with self._at_end():  # it may be wanted there, and what it is made of may have changed by then
+                cell.end_name = form(*operands)
         return cell
 
     def value(self, kind: str, expression: str) -> str:
@@ -172,6 +171,8 @@ class Program:
         if cell.name and cell.function in (None, function):
             return cell.name
         if cell.place is not None:
+            if id(cell) in self.end_written:
+                raise Unsupported("a number that is known in the end alone")
             block = self._block_of(cell.place)
             if block not in self.stored:
                 self.loaded.add(block)
@@ -198,7 +199,7 @@ class Program:
             function.touched[id(cell)] = cell
             function.written.add(id(cell))
         else:
-            cell.spot, cell.side, cell.width, cell.recipe = None, value.side, max(cell.width, value.width), value.recipe
+            cell.spot, cell.side, cell.width, cell.end_name = None, value.side, max(cell.width, value.width), value.end_name
 
     def spot_of(self, cell: Cell) -> Spot:
         """Where a cell lies in a tile; it is put there by the function that computed it."""
@@ -321,9 +322,6 @@ class Program:
             if cell.place in self.places and self.places[cell.place] in self.stored:
                 raise Unsupported("a number that changes on the way to the end")
             cell.end_name = self._declare(cell.kind, f"${self._block_of(cell.place)}$")
-        elif cell.recipe is not None:
-            form, operands = cell.recipe
-            cell.end_name = form(*operands)
         elif cell.name and cell.function is None:
             return cell.name
         else:

@@ -88,7 +88,7 @@ def test_after_a_run_the_generator_stands_where_torch_would_have_left_it():
 
 def test_an_argument_may_be_another_tensor_each_time_of_any_layout():
     plain, fast = pair(67)
-    wind = Kernels(fast.wind, 67, [torch.zeros(67, 3)])
+    wind = Kernels(fast.wind, 67)
     for by in (torch.randn(67, 3), torch.randn(67, 3), torch.randn(3, 67).t(), torch.randn(67, 7)[:, 2:5], torch.randn(1, 3).expand(67, 3)):
         plain.wind(by)
         wind(by)
