@@ -14,6 +14,7 @@ from happo_gpu import loops
 from happo_gpu.captured import Captured, tensors_of
 from happo_gpu.config import ConfigError
 from happo_gpu.lanes.chain import Link, chain
+from happo_gpu.lanes.gather import gather
 from happo_gpu.lanes.kernel import FEWEST, Kernels, compiler
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
@@ -83,6 +84,11 @@ def compile_steps(gradients: Any, adam: Any) -> None:
         adam.end(num_parts)
 
     gradients.steps_plain = _with_fallback(gradients, "steps_plain", gradients._steps_plain, lambda args: steps)
+
+
+def fetch_on_all_threads(owner: Any) -> None:
+    """Replaces ``owner.fetch``."""
+    owner.fetch = _with_fallback(owner, "fetch", owner.fetch, lambda args: gather)
 
 
 def compile_hot(functions: Iterable[Hot], num_envs: int, capture: bool = False) -> None:

@@ -25,6 +25,8 @@ def compile_learner(learner: OnPolicyLearner, policy: Policy) -> None:
     if policy.is_plain:
         networks.append((policy, "sample_plain", "_sample_plain"))
     accelerate.compile_networks([*_hot(learner), *networks])
+    for gradients in (*learner.actor_gradients, learner.critic_gradients):
+        accelerate.fetch_on_all_threads(gradients)
     if learner.cfg.actor_step != "trust_region" and distributed.SIZE == 1:  # several processes average gradients between
         for gradients, optimizer in zip((*learner.actor_gradients, learner.critic_gradients), (*learner.actor_optimizers, learner.critic_optimizer)):
             accelerate.compile_steps(gradients, FlatAdam(gradients.buffer, optimizer, learner.cfg.gradient_limit))

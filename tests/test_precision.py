@@ -8,7 +8,6 @@ import torch
 from conftest import CPU, compose_config, make_task
 
 from happo_gpu import build, precision
-from happo_gpu.algo.batch import ActorBatch
 from happo_gpu.config import ConfigError
 
 
@@ -25,7 +24,7 @@ def gradients_of(learner):
     obs = torch.randn(101, agent.num_obs)
     policy = gradients.actor.distribution(obs)
     actions = (policy.mode() + policy.std * torch.randn(101, agent.num_actions)).detach()
-    gradients.accumulate(ActorBatch(obs, actions, policy.log_prob(actions).detach(), torch.randn(101)))
+    gradients.add_plain(obs, actions, policy.log_prob(actions).detach(), torch.randn(101), torch.ones(()))
     return gradients.buffer.flat
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence, Union
+from typing import Callable, Iterator, List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -23,11 +23,19 @@ def piece_sizes(num_rows: int, steps_per_row: int, device: torch.device) -> List
     return [num_rows // pieces + (i < num_rows % pieces) for i in range(pieces)]
 
 
+Fetch = Callable[[Tensor, Tensor], Tensor]
+
+
+def fetch(table: Tensor, order: Tensor) -> Tensor:
+    """The rows of (B, C) in this order."""
+    return table.index_select(0, order)
+
+
 class Table:
     """Fields of the same samples, (B, ...) each: those of floats lie side by side, so that fetching a sample touches memory once."""
 
-    def __init__(self, fields: Sequence[Tensor]) -> None:
-        self._fields = list(fields)
+    def __init__(self, fields: Sequence[Tensor], fetch: Fetch = fetch) -> None:
+        self._fields, self._fetch = list(fields), fetch
         self._floats = [i for i, field in enumerate(fields) if field.dtype == torch.float32]
         columns = [fields[i].flatten(1) if fields[i].dim() > 1 else fields[i].unsqueeze(-1) for i in self._floats]
         self._sizes, self._table = [part.shape[1] for part in columns], torch.cat(columns, 1)
@@ -35,7 +43,7 @@ class Table:
     def rows(self, order: Tensor) -> List[Tensor]:
         """The fields of samples in this order."""
         found = {i: part.view(len(order), *self._fields[i].shape[1:]) if part.shape[1] == 1 else part.unflatten(1, self._fields[i].shape[1:])
-                 for i, part in zip(self._floats, self._table.index_select(0, order).split(self._sizes, 1))}
+                 for i, part in zip(self._floats, self._fetch(self._table, order).split(self._sizes, 1))}
         return [found[i] if i in found else field.index_select(0, order) for i, field in enumerate(self._fields)]
 
 
@@ -66,8 +74,8 @@ class ActorBatch:
         }
         return dataclasses.replace(batches[0], num_agents=len(batches), **tensors)
 
-    def table(self) -> Table:
-        return Table([getattr(self, name) for name in self._tensors()])
+    def table(self, fetch: Fetch) -> Table:
+        return Table([getattr(self, name) for name in self._tensors()], fetch)
 
     def shuffled(self, table: Table, order: Tensor) -> "ActorBatch":
         """The samples or sequences in ``order``, from the batch's ``table``."""

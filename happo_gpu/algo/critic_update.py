@@ -7,7 +7,7 @@ from typing import Callable, Optional, Sequence, Union
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import Table, epoch_order, piece_sizes
+from happo_gpu.algo.batch import Table, epoch_order, fetch, piece_sizes
 from happo_gpu.algo.gradients import FlatGradients
 from happo_gpu.algo.surrogate import value_loss
 from happo_gpu.config.algo import AlgoConfig
@@ -20,7 +20,7 @@ from happo_gpu.types import Stats
 class CriticGradients:
     """A critic's gradients on a minibatch, piece by piece, and steps along them.
 
-    ``add_plain`` and ``steps_plain`` may be replaced from outside as those of an actor's.
+    ``add_plain``, ``steps_plain`` and ``fetch`` may be replaced from outside as those of an actor's.
 
     Attributes:
         loss: 0-d, summed over minibatches.
@@ -33,6 +33,7 @@ class CriticGradients:
         self.loss = torch.zeros((), device=self.device)
         self.add_plain: Callable[..., None] = self._add_plain
         self.steps_plain: Callable[..., None] = self._steps_plain
+        self.fetch = fetch
 
     def step(self, optimizer: torch.optim.Optimizer, states: Tensor, old_values: Tensor, targets: Tensor, memory: Optional[Memory] = None) -> None:
         """A step along the gradients of the mean loss of (B, ...), or of a recurrent critic (B, L, ...)."""
@@ -85,7 +86,7 @@ def update_critic(
     moves them once, before the first: the targets of one iteration are then one fixed function.
     """
     cfg, buffer = gradients.cfg, gradients.buffer
-    table, parts = Table([states, old_values, returns, *(memory or ())]), cfg.critic_num_mini_batch
+    table, parts = Table([states, old_values, returns, *(memory or ())], gradients.fetch), cfg.critic_num_mini_batch
     gradients.loss.zero_(), buffer.norms.zero_()
     if cfg.valuenorm_update == "iteration":
         value_norm.update(returns)

@@ -6,7 +6,7 @@ from typing import Callable, Union
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import ActorBatch, epoch_order
+from happo_gpu.algo.batch import ActorBatch, epoch_order, fetch
 from happo_gpu.algo.gradients import FlatGradients
 from happo_gpu.algo.surrogate import active_mean, approximate_kl, clipped_surrogate, probability_ratio
 from happo_gpu.config.algo import AlgoConfig
@@ -39,7 +39,7 @@ def mean_entropy(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig)
 class ActorGradients:
     """An actor's gradients on a minibatch, worked off in pieces that fit a cache, and steps along them.
 
-    From outside ``add_plain`` and ``steps_plain`` may be replaced by faster versions of ``_add_plain`` and ``_steps_plain``.
+    From outside ``add_plain``, ``steps_plain`` and ``fetch`` may be replaced by faster versions of themselves.
 
     Attributes:
         sums: (2,) loss and entropy, summed over minibatches.
@@ -52,6 +52,7 @@ class ActorGradients:
         self.sums = torch.zeros(2, device=self.device)
         self.add_plain: Callable[..., None] = self._add_plain
         self.steps_plain: Callable[..., None] = self._steps_plain
+        self.fetch = fetch
 
     def steps(self, batch: ActorBatch, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
         """Steps on equal parts of a batch, one after the other."""
@@ -97,7 +98,7 @@ class ActorGradients:
 
 def sgd_step(gradients: ActorGradients, optimizer: torch.optim.Optimizer, batch: ActorBatch) -> Stats:
     """Runs cfg.ppo_epoch epochs; returns device-side means over the updates."""
-    cfg, buffer, table = gradients.cfg, gradients.buffer, batch.table()
+    cfg, buffer, table = gradients.cfg, gradients.buffer, batch.table(gradients.fetch)
     num_samples = batch.obs.shape[0] // batch.num_agents
     gradients.sums.zero_(), buffer.norms.zero_()
     for _ in range(cfg.ppo_epoch):

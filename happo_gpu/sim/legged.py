@@ -10,6 +10,7 @@ import torch
 from mujoco.rollout import Rollout
 from torch import Tensor
 
+from happo_gpu import threads
 from happo_gpu.sim.mujoco_worlds import MujocoWorlds
 from happo_gpu.sim.worlds import upright
 
@@ -24,9 +25,9 @@ class Go1Worlds(MujocoWorlds):
         cfg, n, num_state = self.cfg, self.num_envs, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         assert num_state == 1 + model.nq + model.nv  # time, positions, speeds
         self.models = [model] + [copy.copy(model) for _ in range(n - 1)]
-        threads = torch.get_num_threads()
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
-        self._rollout = Rollout(nthread=threads)
+        count = threads.count()
+        self._data = [mujoco.MjData(model) for _ in range(count)]
+        self._rollout = Rollout(nthread=count)
         self._state = np.zeros((n, num_state))
         self._states = np.zeros((n, cfg.substeps, num_state))
         self._controls = np.zeros((n, cfg.substeps, model.nu))
