@@ -6,7 +6,7 @@ disk; on CUDA torch.compile does.
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Iterable, Sequence, Set, Tuple
+from typing import Any, Callable, Iterable, List, Sequence, Set, Tuple
 
 import torch
 
@@ -67,23 +67,32 @@ def _compile(functions: Iterable[Hot], num_envs: int) -> None:
         setattr(owner, attribute, _with_fallback(owner, attribute, eager, lambda args, eager=eager: Kernels(eager, num_envs)))
 
 
-def compile_steps(gradients: Any, adam: Any) -> None:
-    """Replaces ``gradients.steps_plain`` by one call for all minibatches of an epoch: gradients, their norm and ``adam``'s step, in turn."""
+def compile_steps(gradients: Any, adam: Any, fields: Sequence[torch.Tensor]) -> None:
+    """Replaces ``gradients.steps_plain`` by one call for all minibatches of an epoch: gradients, their norm and ``adam``'s step, in turn.
+
+    ``fields`` are samples laid out as those that it will be called with.
+    """
     add, measure, step = (Kernels(method, 0) for method in (gradients._add_plain, adam.measure, adam.step))
     share, flat = torch.ones(()), adam.buffer
+
+    def links(part: Sequence[torch.Tensor]) -> List[Link]:
+        return [Link(add, [*part, share], True), Link(measure, [flat.flat], False),
+                Link(step, [flat.weights, flat.flat, adam.first, adam.second], False)]
 
     def steps(*args: Any) -> None:
         *fields, num_parts, _ = args
         size = len(fields[0]) // num_parts
-        links = [Link(add, [*(field[:size] for field in fields), share], True), Link(measure, [flat.flat], False),
-                 Link(step, [flat.weights, flat.flat, adam.first, adam.second], False)]
-        for link in links:
-            link.kernels.of(link.args)  # built before anything is changed
         adam.begin()
-        chain(num_parts, links)
+        chain(num_parts, links([field[:size] for field in fields]))
         adam.end(num_parts)
 
-    gradients.steps_plain = _with_fallback(gradients, "steps_plain", gradients._steps_plain, lambda args: steps)
+    try:
+        for link in links(fields):
+            link.kernels.of(link.args)
+    except Exception as error:
+        _warn(f"compiling steps of {type(gradients).__name__} failed, taking them eagerly", error)
+    else:
+        gradients.steps_plain = steps
 
 
 def fetch_on_all_threads(owner: Any) -> None:

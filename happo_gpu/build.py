@@ -214,7 +214,7 @@ def build_trainer(
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt),
                       cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
     if mode == "compile":
-        warm_up.compile_learner(learner, trainer.policy)
+        warm_up.compile_learner(learner, trainer.policy, plain=task.available_buf is None and task.active_buf is None)
     elif mode == "graph":
         warm_up.capture_learner(learner)
     for each in (task, eval_task):

@@ -12,8 +12,8 @@ def count() -> int:
     return _own or torch.get_num_threads()
 
 
-def take_over() -> None:
-    """From now on torch's threads are those of compiled code, and torch itself works on one."""
+def take_over(number: int = 0) -> None:
+    """From now on so many threads, or those that torch has, are compiled code's, and torch itself works on one."""
     global _own
-    _own = count()
+    _own = number or count()
     torch.set_num_threads(1)

@@ -11,28 +11,38 @@ from happo_gpu.algo.adam import FlatAdam
 from happo_gpu.algo.batch import Table
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.baselines import Untrained
+from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.policy import Policy
+from happo_gpu.types import AgentSpec
 
 _ROWS = 17  # of a minibatch that is there to be compiled for
 
 
-def compile_learner(learner: OnPolicyLearner, policy: Policy) -> None:
-    """Its gradients and what it evaluates, and what samples a decision; compiled or loaded when this returns."""
-    if learner.cfg.model.precision == "bf16":
-        return  # compiled code computes in float32
-    networks = [(actor, "write_log_probs", "_write_log_probs") for actor in learner.actors]
-    networks.append((learner.critic, "write_values", "_write_values"))
+def compile_learner(learner: OnPolicyLearner, policy: Policy, plain: bool = True) -> None:
+    """Its steps and what it evaluates, and what samples a decision; compiled or loaded when this returns.
+
+    Without ``plain`` agents have menus or deaths, for which only the critic is compiled.
+    """
+    cfg = learner.cfg
+    if learner.chunk or cfg.model.precision == "bf16":
+        return  # compiled code has no memory and computes in float32
+    actors = list(zip(learner.actors, learner.actor_gradients, learner.actor_optimizers, learner.groups)) if plain else []
+    accelerate.compile_networks([(learner.critic, "write_values", "_write_values"), *((actor, "write_log_probs", "_write_log_probs") for actor, *_ in actors)])
     if policy.is_plain:
-        networks.append((policy, "sample_plain", "_sample_plain"))
-    accelerate.compile_networks([*_hot(learner), *networks])
-    for gradients in (*learner.actor_gradients, learner.critic_gradients):
-        accelerate.fetch_on_all_threads(gradients)
-    if learner.cfg.actor_step != "trust_region" and distributed.SIZE == 1:  # several processes average gradients between
-        for gradients, optimizer in zip((*learner.actor_gradients, learner.critic_gradients), (*learner.actor_optimizers, learner.critic_optimizer)):
-            accelerate.compile_steps(gradients, FlatAdam(gradients.buffer, optimizer, learner.cfg.gradient_limit))
-    run_learner(learner)
-    if policy.is_plain:
+        accelerate.compile_networks([(policy, "sample_plain", "_sample_plain")])
         policy.sample_plain(*_zeros(policy.device, policy.num_obs, *[policy.num_actions] * 3))
+    _compile_steps(learner.critic_gradients, learner.critic_optimizer, cfg, critic_samples(learner))
+    for _, gradients, optimizer, group in actors if cfg.actor_step != "trust_region" else []:
+        _compile_steps(gradients, optimizer, cfg, actor_samples(learner.agents[group[0]], gradients.device))
+    run_learner(learner)
+
+
+def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fields: List[torch.Tensor]) -> None:
+    accelerate.fetch_on_all_threads(gradients)
+    if distributed.SIZE == 1:
+        accelerate.compile_steps(gradients, FlatAdam(gradients.buffer, optimizer, cfg.gradient_limit), fields)
+    else:  # several processes average gradients before each step
+        accelerate.compile_networks([(gradients, "add_plain", "_add_plain")])
 
 
 def capture_learner(learner: OnPolicyLearner) -> None:
@@ -52,27 +62,35 @@ def run_task(task) -> None:
 
 
 def run_learner(learner: OnPolicyLearner) -> None:
-    """A pass through its networks; nothing where they have memory, for which nothing is compiled, nor of agents with menus or deaths."""
+    """A pass through its networks; nothing where they have memory."""
     if learner.chunk:
         return
     device, heads = learner.critic_gradients.device, learner.critic.head.out_features
     share = torch.zeros((), device=device)
     with aside(device):
-        states, values, targets = _samples(device, learner.num_states, heads, heads)
-        learner.critic_gradients.add_plain(states, values, targets.clone(), share)  # which are normalised, and so lie elsewhere
         learner.critic.write_values(*_zeros(device, learner.num_states, heads))
+        learner.critic_gradients.add_plain(*critic_samples(learner), share)
         for actor, gradients, group in zip(learner.actors, learner.actor_gradients, learner.groups):
             agent = learner.agents[group[0]]
-            if agent.num_choices:
-                continue
             actor.write_log_probs(*_zeros(device, agent.num_obs, agent.num_actions, agent.num_actions))
             if learner.cfg.actor_step != "trust_region":
-                *samples, advantage = _samples(device, agent.num_obs, agent.num_actions, agent.num_actions, 1)
-                gradients.add_plain(*samples, advantage.squeeze(-1), share)
+                gradients.add_plain(*actor_samples(agent, device), share)
+
+
+def critic_samples(learner: OnPolicyLearner) -> List[torch.Tensor]:
+    """States, old values and targets of a minibatch, laid out as those that an update draws."""
+    heads = learner.critic.head.out_features
+    states, values, targets = _samples(learner.critic_gradients.device, learner.num_states, heads, heads)
+    return [states, values, targets.clone()]  # which are normalised, and so lie elsewhere
+
+
+def actor_samples(agent: AgentSpec, device: torch.device) -> List[torch.Tensor]:
+    """Observations, actions, log-probabilities and advantages, likewise."""
+    *samples, advantage = _samples(device, agent.num_obs, agent.num_actions, agent.num_actions, 1)
+    return [*samples, advantage.squeeze(-1)]
 
 
 def _samples(device: torch.device, *sizes: int) -> List[torch.Tensor]:
-    """Fields of a minibatch, laid out as those that an update draws."""
     return Table(_zeros(device, *sizes)).rows(torch.arange(_ROWS, device=device))
 
 

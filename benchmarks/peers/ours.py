@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Callable
 
@@ -15,7 +14,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from work import EPISODE, NUM_ACTIONS, NUM_OBS, NUM_STATES, Job, Noise, Turns, advance, agent_names, reward_of  # noqa: E402
 
-from happo_gpu import accelerate, warm_up  # noqa: E402
+from happo_gpu import threads, warm_up  # noqa: E402
 from happo_gpu.algo.on_policy import OnPolicyLearner  # noqa: E402
 from happo_gpu.config.algo import AlgoConfig  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
@@ -66,30 +65,29 @@ def main() -> None:
     learner = OnPolicyLearner(task.agents, task.num_states, task.num_values, task.per_agent_states, cfg, CPU, 1)
     rollout, policy = Rollout.like(task, job.num_steps), learner.policy(job.num_envs)
     turns = Turns("this checkout")  # first: what compiling may print is no reply
-    compile_ = compiler(learner, policy, task.obs_buf)
+    compile_ = compiler(learner, policy)
     task.reset()
     while True:
         turns.begin()
+        threads.take_over(turns.threads)
         collect(task, policy, rollout)
         turns.updating()
         learner.update(rollout)
         compile_()  # after the first iteration, whose work was counted by hooks that compiled code does not call
 
 
-def compiler(learner: OnPolicyLearner, policy: Policy, obs: Tensor) -> Callable[[], None]:
+def compiler(learner: OnPolicyLearner, policy: Policy) -> Callable[[], None]:
     """Switches to compiled networks, which are ready when this returns, as they are when the main command starts to train."""
-    hot = [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
-    hot.append((policy, "sample_plain", "_sample_plain"))
-    accelerate.compile_networks(hot, Path(tempfile.gettempdir()) / "happo_gpu_peers")
-    warm_up.run_learner(learner)
-    policy.act(obs, None, torch.ones(len(obs), dtype=torch.bool))
-    compiled = [getattr(owner, attribute) for owner, attribute, _ in hot]
-    for owner, attribute, eager in hot:
-        setattr(owner, attribute, getattr(owner, eager))
+    owners = [*learner.actors, learner.critic, *learner.actor_gradients, learner.critic_gradients, policy]
+    plain = [dict(vars(owner)) for owner in owners]
+    warm_up.compile_learner(learner, policy)
+    compiled = [{name: value for name, value in vars(owner).items() if value is not before.get(name)} for owner, before in zip(owners, plain)]
+    for owner, before, after in zip(owners, plain, compiled):
+        vars(owner).update({name: before[name] for name in after})
 
     def switch() -> None:
-        for (owner, attribute, _), method in zip(hot, compiled):
-            setattr(owner, attribute, method)
+        for owner, after in zip(owners, compiled):
+            vars(owner).update(after)
 
     return switch
 

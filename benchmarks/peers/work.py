@@ -147,7 +147,7 @@ class Turns:
     def __init__(self, version: str) -> None:
         self._replies = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)  # what libraries print must not get between the replies
-        self._version, self._counts = version, None
+        self._version, self._counts, self.threads = version, None, torch.get_num_threads()
         self._start = self._middle = self._cpu = 0.0
 
     def begin(self) -> None:
@@ -160,7 +160,8 @@ class Turns:
         line = sys.stdin.readline()
         if not line:
             raise SystemExit
-        torch.set_num_threads(int(line))
+        self.threads = int(line)
+        torch.set_num_threads(self.threads)
         self._start, self._cpu = perf_counter(), process_time()
 
     def updating(self) -> None:
@@ -170,7 +171,7 @@ class Turns:
     def _report(self, end: float, cpu: float) -> None:
         report = {
             "collect": self._middle - self._start, "update": end - self._middle, "cpu": cpu - self._cpu,  # s
-            "threads": torch.get_num_threads(), "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "threads": self.threads, "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         if self._counts is not None:
             report["counts"], self._counts = self._counts.take(), None

@@ -112,7 +112,7 @@ class Kernel:
         for i, arg in enumerate(args):
             self._addresses[i] = self._before[i] = arg.data_ptr()
         num_rows = self._num_envs or len(args[0])
-        team = max(1, min(self._threads, num_rows // _SHARE))
+        team = max(1, min(self._threads, threads.count(), num_rows // _SHARE))
         return Call(self._run, self._addresses, self._before, num_rows, team, self._own.data_ptr(), self._size)
 
 

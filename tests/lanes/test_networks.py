@@ -58,6 +58,12 @@ def passed_through(learner: OnPolicyLearner, samples: int) -> torch.Tensor:
     return torch.cat([*found, critic.buffer.flat, critic.loss.view(1), values.flatten()]).clone()
 
 
+def compiled(learner: OnPolicyLearner) -> None:
+    """Compiles its networks, also for who adds up gradients himself."""
+    warm_up.compile_learner(learner, learner.policy(1))
+    accelerate.compile_networks([(each, "add_plain", "_add_plain") for each in (*learner.actor_gradients, learner.critic_gradients)])
+
+
 TWO = [AgentSpec("a", 5, box(2)), AgentSpec("b", 31, box(3))]
 NETWORKS = {
     "the preset's": (TWO, []),
@@ -82,7 +88,7 @@ def test_compiled_networks_compute_what_torch_does(capsys, name, threads):
     learner = learner_of(agents, *overrides, num_values=2 if name == "one layer" else 1)
     sizes = (7, 64, 1009)  # less than a tile of rows, one, and some with a part of one
     expected = {samples: passed_through(learner, samples) for samples in sizes}
-    warm_up.compile_learner(learner, learner.policy(1))
+    compiled(learner)
     for samples in sizes:
         torch.testing.assert_close(passed_through(learner, samples), expected[samples], rtol=2e-5, atol=2e-5)  # sums of a thousand
     assert capsys.readouterr().out == ""
@@ -109,7 +115,8 @@ def test_agents_alike_share_one_library_and_threads_add_up_in_one_order(tmp_path
     learner = learner_of([AgentSpec("a", 5, box(2)), AgentSpec("b", 5, box(2))])
     warm_up.compile_learner(learner, learner.policy(1))
     names = sorted(path.name.rsplit("_", 1)[0] for path in tmp_path.glob("*.so"))
-    assert names == ["add_plain", "add_plain", "sample_plain", "write_log_probs", "write_values"]
+    assert names == ["add_plain", "add_plain", "measure", "sample_plain", "step", "write_log_probs", "write_values"]
+    compiled(learner)
     first = passed_through(learner, 4001)
     assert all(torch.equal(passed_through(learner, 4001), first) for _ in range(10))
 
