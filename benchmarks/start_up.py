@@ -22,7 +22,7 @@ COMMAND = ["task=Go1Push", "algo=HAPPO", "num_envs=4096", "seed=1"]
 
 def start(home: str, cache: str) -> float:
     """Seconds that one start printed."""
-    env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
+    env = {**os.environ, "HAPPO_GPU_CACHE": cache}
     with subprocess.Popen([sys.executable, str(ROOT / "train.py"), *COMMAND], cwd=home, env=env,
                           stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:

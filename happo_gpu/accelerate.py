@@ -116,8 +116,8 @@ def compile_hot(functions: Iterable[Hot], num_envs: int, capture: bool = False) 
         setattr(owner, attribute, _with_fallback(owner, attribute, eager, _capturing(compile_, owner) if capture else compile_))
 
 
-def capture_gradients(functions: Iterable[Hot]) -> None:
-    """Records the methods as CUDA graphs, one for every number of samples; their own kernels are few and large."""
+def capture(functions: Iterable[Hot]) -> None:
+    """Records the methods as CUDA graphs, with all that they call, one for every shape of their arguments."""
     for owner, attribute, method in functions:
         eager = getattr(owner, method)
         setattr(owner, attribute, _with_fallback(owner, attribute, eager, _capturing(lambda args, eager=eager: eager, owner)))

@@ -113,13 +113,15 @@ def _simulated(cfg: Config, num_envs: int, device: torch.device, mode: str, trai
 
 
 def _accelerate(task, sim: PlanarSim, num_envs: int, device: torch.device, capture: bool) -> None:
+    whole = [] if isinstance(task, Go1PushUpper) else [(task, "advance", "control_steps")]  # its leader decides within a decision
     if device.type == "cuda":
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
-        accelerate.compile_hot(hot, num_envs, capture)
+        accelerate.compile_hot(hot, num_envs, capture and not whole)
+        if capture:
+            accelerate.capture(whole)
         return
     # What is called by something compiled is compiled only when it is called by itself: by a team's leader, or while it is filmed.
     hot = [(sim, "step", "step"), (task, "after_physics", "post_physics_step"), (task, "conclude", "end_decision")]
-    whole = [] if isinstance(task, Go1PushUpper) else [(task, "advance", "control_steps")]
     accelerate.compile_envs(hot + whole, num_envs)
 
 

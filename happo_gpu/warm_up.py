@@ -47,7 +47,7 @@ def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fiel
 
 def capture_learner(learner: OnPolicyLearner) -> None:
     """Likewise, as CUDA graphs."""
-    accelerate.capture_gradients(_hot(learner))
+    accelerate.capture(_hot(learner))
 
 
 def _hot(learner: OnPolicyLearner) -> List[accelerate.Hot]:

@@ -60,6 +60,6 @@ def test_a_recording_that_fails_changes_nothing_but_the_way_it_runs(monkeypatch,
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(accelerate, "_warned", set())
     counter = Counter()
-    accelerate.capture_gradients([(counter, "add", "_add")])
+    accelerate.capture([(counter, "add", "_add")])
     counter.add(torch.ones(1))
     assert counter.sum.item() == 1.0 and "running it eagerly" in capsys.readouterr().out

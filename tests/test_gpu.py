@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conftest import compose_config
-from happo_gpu import accelerate, build
+from happo_gpu import accelerate, build, warm_up
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.data.collect import collect
 from happo_gpu.data.rollout import Rollout
@@ -41,7 +41,7 @@ def test_captured_gradients_are_those_of_autograd_from_the_first_call_on(capsys)
     samples = [value.to(GPU) for value in samples]
     gradients.add_plain(*samples)
     expected = gradients.buffer.flat.clone()
-    accelerate.capture_gradients([(gradients, "add_plain", "_add_plain")])
+    accelerate.capture([(gradients, "add_plain", "_add_plain")])
     for count in (1, 2, 3):
         gradients.buffer.zero()
         for _ in range(count):
@@ -56,7 +56,7 @@ def test_a_rollout_and_an_update_never_wait_for_the_host(mode):
     task = build.build_task(cfg, 1009, GPU, mode)
     learner = build.build_learner(cfg, task, GPU, 1)
     if mode == "graph":
-        build.capture_learner(learner)
+        warm_up.capture_learner(learner)
     rollout, policy = Rollout.like(task, cfg.algo.episode_length), learner.policy(task.num_envs)
     task.reset()
     for strict in (False, True):  # the first iteration compiles and records

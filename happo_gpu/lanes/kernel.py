@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -139,19 +140,15 @@ def _build(text: str, path: Path, flags: Tuple[str, ...]) -> None:
     compile_ = compiler()
     if compile_ is None:
         raise FileNotFoundError("no C++ compiler")
-    code, library = (path.with_name(f"{path.stem}.{os.getpid()}{suffix}") for suffix in (".cpp", ".tmp"))
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # others may build the same
+        code, built = Path(folder) / "code.cpp", Path(folder) / "built.so"
         code.write_text(text)
         for openmp in (["-fopenmp"], []):
-            done = subprocess.run([compile_, *flags, *openmp, str(code), "-o", str(library)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run([compile_, *flags, *openmp, str(code), "-o", str(built)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if not done.returncode:
-                os.replace(str(library), str(path))
+                os.replace(str(built), str(path))
                 return
         raise subprocess.SubprocessError(f"{compile_}: {(done.stdout.strip().splitlines() or ['failed'])[0]}")
-    finally:
-        for file in (code, library):
-            if file.exists():
-                file.unlink()
 
 
 @functools.lru_cache(maxsize=None)
