@@ -3,8 +3,8 @@
     python benchmarks/throughput.py                       # 64 to 65,536 environments
     python benchmarks/throughput.py --num-envs 4096 --profile trace.json
 
-Every size runs in a process of its own, on the main command's settings (further arguments override them). A rate
-is the median over rounds; a step is one control step of 20 ms of one environment. ``learner`` trains on a rollout
+Every size runs in a process of its own, on the main command's settings (further arguments override them), in a run so long that
+it is worth compiling. A rate is the median over rounds; a step is one control step of 20 ms of one environment. ``learner`` trains on a rollout
 that no simulator fills. The floor is the time that the iteration's matrix products would take at the speed that this machine reaches on
 a large one, and the fraction is floor over measured time. What logging and evaluations add is overheads.py's question. Writes
 benchmarks/results/throughput_<device>.json and .png.
@@ -37,11 +37,11 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
 
     process.prepare()
     import torch
-    from happo_gpu import build, config
+    from happo_gpu import build, config, threads
     from happo_gpu.config.files import composed_raw
     from happo_gpu.data.collect import collect
 
-    cfg = config.parse(composed_raw([f"num_envs={num_envs}", *overrides]))
+    cfg = config.parse(composed_raw([f"num_envs={num_envs}", "max_iterations=100000", *overrides]))
     if cfg.num_threads:
         torch.set_num_threads(cfg.num_threads)
     device = build.device_of(cfg)
@@ -74,7 +74,7 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     if profile:
         trace(trainer.iterate, Path(profile))
     return {
-        "num_envs": num_envs, "threads": torch.get_num_threads(), "env_steps_per_iteration": steps,
+        "num_envs": num_envs, "threads": threads.count(), "env_steps_per_iteration": steps,
         "seconds": seconds,
         "rates": {name: steps / value for name, value in seconds.items()},
         "decisions_per_s": steps / task.decimation / seconds["end_to_end"],

@@ -28,7 +28,7 @@ import torch  # noqa: E402
 import yaml  # noqa: E402
 from machine import commit, machine  # noqa: E402
 
-from happo_gpu import build, cli, command, evaluate  # noqa: E402
+from happo_gpu import build, cli, command, evaluate, threads  # noqa: E402
 from happo_gpu.config import parse  # noqa: E402
 from happo_gpu.config.files import composed_raw  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
@@ -82,8 +82,8 @@ def main() -> None:
     rates = []
     for num_envs in (128, 512):
         speed, share = rate(num_envs)
-        rates.append({"num_envs": num_envs, "steps_per_s": speed, "share_of_mujoco": share, "threads": torch.get_num_threads()})
-        print(f"two whole Go1s and the box, {num_envs} worlds, {torch.get_num_threads()} threads: {speed:,.0f} environment steps/s, "
+        rates.append({"num_envs": num_envs, "steps_per_s": speed, "share_of_mujoco": share, "threads": threads.count()})
+        print(f"two whole Go1s and the box, {num_envs} worlds, {threads.count()} threads: {speed:,.0f} environment steps/s, "
               f"{100 * share:.0f} % of the time in MuJoCo", flush=True)
     rows = []
     print(f"{'checkpoint':>12}  {'legs':<24}{'success':>9}{'95 % interval':>18}{'finished':>10}{'pushing together':>18}{'exceptions':>12}")

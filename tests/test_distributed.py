@@ -55,7 +55,8 @@ def test_all_processes_end_with_the_same_weights(together, case):
 def test_they_learn_what_one_process_learns_from_all_environments(together, alone, case):
     # Not HATRPO at the end: its line search takes or refuses a step by a hair.
     for update in ("first",) if case == "hatrpo" else ("first", "last"):
-        torch.testing.assert_close(together[0][case, update], alone[case, update], rtol=0.0, atol=5e-6)
+        # HATRPO solves a linear system first, which makes more of the order of sums, other on every processor.
+        torch.testing.assert_close(together[0][case, update], alone[case, update], rtol=0.0, atol=2e-5 if case == "hatrpo" else 5e-6)
 
 
 def test_a_job_of_two_is_resumed_bit_for_bit(tmp_path):
