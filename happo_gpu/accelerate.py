@@ -1,7 +1,7 @@
 """Speed from outside: compiles the methods of a simulator, a task and a learner that take most of the time.
 
-Deleting this file, lanes/ and captured.py leaves a correct, slower program. On a CPU lanes/ compiles, and keeps what it compiled on
-disk; on CUDA torch.compile does.
+Nothing that computes knows of this: accelerate=eager is the same program, slower. On a CPU lanes/ compiles, and keeps what it compiled
+on disk; on CUDA torch.compile does.
 """
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it 
 Method = Callable[..., Any]
 Compiler = Callable[[Sequence[torch.Tensor]], Method]  # the first call's arguments -> the compiled method
 
-# Below this many environment steps in all, compiling costs more than it saves: some 10 s, once for all runs of the same kind.
-_STEPS_WORTH_COMPILING = 1_000_000
-# With few environments calls in Python take the time, some milliseconds of every decision.
-_DECISIONS_WORTH_COMPILING = 5_000
+# Where a run has fewer of both, compiling costs more than it saves: some seconds, once for all runs of the same kind. With many
+# environments it is arithmetic that takes the time; with few it is calls from Python, some milliseconds of every physics step.
+_STEPS_WORTH_COMPILING = 500_000
+_CALLS_WORTH_COMPILING = 2_000
 
 
-def choose(mode: str, device: torch.device, env_steps: int, decisions: int = 0) -> str:
-    """Resolves ``auto``: graph on a GPU, compile on a CPU that has a C++ compiler, where the run is long enough.
+def choose(mode: str, device: torch.device, env_steps: int, calls: int) -> str:
+    """Resolves ``auto``: graph on a GPU, compile on a CPU that has g++, where the run is long enough.
 
-    ``decisions`` are those of a training run, all environments at once.
+    ``calls`` are physics steps and decisions, each of all environments at once.
 
     Raises:
         ConfigError: graph without a GPU.
@@ -39,7 +39,7 @@ def choose(mode: str, device: torch.device, env_steps: int, decisions: int = 0) 
         raise ConfigError(f"accelerate=graph records CUDA graphs and the device is {device}; write accelerate=compile")
     if mode != "auto":
         return mode
-    is_short = env_steps < _STEPS_WORTH_COMPILING and decisions < _DECISIONS_WORTH_COMPILING
+    is_short = env_steps < _STEPS_WORTH_COMPILING and calls < _CALLS_WORTH_COMPILING
     if is_short or not hasattr(torch, "compile"):
         return "eager"
     if device.type == "cuda":
@@ -67,8 +67,10 @@ def _compile(functions: Iterable[Hot], num_envs: int) -> None:
         setattr(owner, attribute, _with_fallback(owner, attribute, eager, lambda args, eager=eager: Kernels(eager, num_envs)))
 
 
-def compile_steps(gradients: Any, adam: Any, fields: Sequence[torch.Tensor]) -> None:
+def compile_steps(gradients: Any, adam: Any, fields: Sequence[torch.Tensor]) -> bool:
     """Replaces ``gradients.steps_plain`` by one call for all minibatches of an epoch: gradients, their norm and ``adam``'s step, in turn.
+
+    Where that fails a warning says so; whether it has not, is returned.
 
     ``fields`` are samples laid out as those that it will be called with.
     """
@@ -91,8 +93,9 @@ def compile_steps(gradients: Any, adam: Any, fields: Sequence[torch.Tensor]) -> 
             link.kernels.of(link.args)
     except Exception as error:
         _warn(f"compiling steps of {type(gradients).__name__} failed, taking them eagerly", error)
-    else:
-        gradients.steps_plain = steps
+        return False
+    gradients.steps_plain = steps
+    return True
 
 
 def fetch_on_all_threads(owner: Any) -> None:
@@ -160,7 +163,6 @@ def _with_fallback(owner: Any, attribute: str, eager: Method, compile_: Compiler
                 raise
             _warn(f"compiling {type(owner).__name__}.{eager.__name__} failed, running it eagerly", error)
             state["run"] = eager
-            setattr(owner, attribute, eager)
             return eager(*args)
 
     return call

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import random
 from pathlib import Path
@@ -14,8 +15,9 @@ from happo_gpu import accelerate, checkpoint, console, distributed, memory, prec
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.algo import AlgoConfig
-from happo_gpu.config.push import UpperConfig
+from happo_gpu.config.push import PushConfig, UpperConfig
 from happo_gpu.config.schema import typed
+from happo_gpu.config.sims import PlanarConfig
 from happo_gpu.config.walk import WalkConfig
 from happo_gpu.data.rollout import Rollout
 from happo_gpu.log import Logger, Sink
@@ -192,18 +194,27 @@ def build_learner(cfg: Config, task, device: torch.device, seed: int) -> OnPolic
     )
 
 
-def total_env_steps(cfg: Config) -> int:
-    env = cfg.task.env
-    return cfg.train.max_iterations * cfg.algo.episode_length * env.numEnvs * env.controlFrequencyInv  # of this process
+def _mode(cfg: Config, device: torch.device, steps: List[Tuple[int, int]]) -> str:
+    """How to run so many control steps of so many environments each."""
+    calls = sum(number for number, _ in steps) // cfg.task.env.controlFrequencyInv
+    if isinstance(cfg.task, PushConfig) and isinstance(cfg.sim, PlanarConfig):
+        calls *= 1 + cfg.task.env.controlFrequencyInv * cfg.sim.substeps
+    return accelerate.choose(cfg.accelerate, device, sum(number * num_envs for number, num_envs in steps), calls)
+
+
+def _training_mode(cfg: Config, device: torch.device) -> str:
+    train, env = cfg.train, cfg.task.env
+    steps = [(train.max_iterations * cfg.algo.episode_length * env.controlFrequencyInv, env.numEnvs)]  # of this process
+    if train.eval_every:
+        steps.append((math.ceil(train.max_iterations / train.eval_every) * env.episodeLength, train.eval_envs))
+    return _mode(cfg, device, steps)
 
 
 def build_trainer(
     cfg: Config, run_dir: Path, name: str, device: torch.device, seed: int, state: Optional[Dict[str, Any]] = None
 ) -> Trainer:
     """Everything that a training run needs, on ``device``; ``state`` is a checkpoint to continue."""
-    mode = accelerate.choose(cfg.accelerate, device, total_env_steps(cfg), cfg.train.max_iterations * cfg.algo.episode_length)
-    if mode == "compile":
-        threads.take_over()
+    mode = _training_mode(cfg, device)
     task = build_task(cfg, cfg.task.env.numEnvs, device, mode, training=True)
     with warm_up.aside(device):
         torch.manual_seed(EVALUATION_SEED)  # a task with maps draws them now: the same for every run, and for test=True with this seed
@@ -216,7 +227,8 @@ def build_trainer(
     trainer = Trainer(task, eval_task, learner, rollout, logger, cfg.train, run_dir, name, build_camera(cfg, eval_task.dt),
                       cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
     if mode == "compile":
-        warm_up.compile_learner(learner, trainer.policy, plain=task.available_buf is None and task.active_buf is None)
+        if warm_up.compile_learner(learner, trainer.policy, plain=task.available_buf is None and task.active_buf is None):
+            threads.take_over()
     elif mode == "graph":
         warm_up.capture_learner(learner)
     for each in (task, eval_task):
@@ -280,7 +292,7 @@ def build_camera(cfg: Config, dt: float) -> Optional[Camera]:
 def build_test_task(cfg: Config, device: torch.device, evaluations: int = 1):
     """A task to evaluate on, so many times: what is worth compiling for many is not for one."""
     env = cfg.task.env
-    mode = accelerate.choose(cfg.accelerate, device, env.numEnvs * env.episodeLength * evaluations)
+    mode = _mode(cfg, device, [(env.episodeLength * evaluations, env.numEnvs)])
     return build_task(cfg, env.numEnvs, device, mode)
 
 

@@ -11,23 +11,23 @@ from pathlib import Path
 SUFFIX = ".sha256"
 
 
-def remember(path: Path) -> None:
-    """Writes the digest of ``path`` beside it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.sum")
-    temporary.write_text(_digest(path) + "\n")
-    os.replace(str(temporary), str(path) + SUFFIX)
+def keep(built: Path, path: Path) -> None:
+    """Moves a file to ``path``, its digest beside it; others may be doing the same."""
+    digest = built.with_name("digest")
+    digest.write_text(_digest(built) + "\n")
+    os.replace(str(digest), str(path) + SUFFIX)
+    os.replace(str(built), str(path))
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is there as it was written; one that is not is removed, which a line says: it is built anew."""
+    """Whether a file is there as it was written; a line says if it is there, but not so."""
+    if not path.exists():
+        return False
     beside = Path(str(path) + SUFFIX)
-    digest = beside.read_text().strip() if beside.exists() else ""
-    if path.exists() and _digest(path) == digest:
-        return True
-    if path.exists():
+    whole = beside.exists() and _digest(path) == beside.read_text().strip()
+    if not whole:
         print(f"warning: compiled code {path} is damaged; it is compiled anew", flush=True)
-        path.unlink()
-    return False
+    return whole
 
 
 def _digest(path: Path) -> str:

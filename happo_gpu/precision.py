@@ -8,10 +8,10 @@ import time
 import torch
 from torch import Tensor
 
+from happo_gpu import accelerate
 from happo_gpu.algo.batch import PIECE_ROWS
 from happo_gpu.config import ConfigError
 from happo_gpu.config.algo import ModelConfig
-from happo_gpu.lanes.kernel import Kernels, compiler
 from happo_gpu.nets.mlp import mlp
 
 _WORTH_IT = 1.1  # times as fast: rounding is no gift, and a probe is noisy
@@ -43,22 +43,23 @@ class _Pass:
         self._layers = mlp(cfg.hidden_sizes[0], cfg).to(device)
         self._parameters = list(self._layers.parameters())
         self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self.run = self._run
 
-    def run(self, values: Tensor) -> None:
+    def _run(self, values: Tensor) -> None:
         for total, gradient in zip(self._gradients, torch.autograd.grad(self._layers(values).sum(), self._parameters)):
             total.add_(gradient)
 
 
 def _seconds(cfg: ModelConfig, precision: str, device: torch.device) -> float:
     """Median duration of a pass on a minibatch; on a CPU float32 is compiled, as training does, and bf16 is torch's."""
-    once = _Pass(dataclasses.replace(cfg, precision=precision), device).run
-    if precision == "float32" and device.type == "cpu" and compiler():
-        once = Kernels(once, 0)
+    through = _Pass(dataclasses.replace(cfg, precision=precision), device)
+    if precision == "float32" and device.type == "cpu":
+        accelerate.compile_networks([(through, "run", "_run")])
     values = torch.ones(min(PIECE_ROWS[device.type], 65536), cfg.hidden_sizes[0], device=device)
     seconds = []
     for _ in range(_ROUNDS):
         started = _now(device)
-        once(values)
+        through.run(values)
         seconds.append(_now(device) - started)
     return statistics.median(seconds)
 

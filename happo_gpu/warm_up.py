@@ -18,31 +18,32 @@ from happo_gpu.types import AgentSpec
 _ROWS = 17  # of a minibatch that is there to be compiled for
 
 
-def compile_learner(learner: OnPolicyLearner, policy: Policy, plain: bool = True) -> None:
-    """Its steps and what it evaluates, and what samples a decision; compiled or loaded when this returns.
+def compile_learner(learner: OnPolicyLearner, policy: Policy, plain: bool = True) -> bool:
+    """Its steps and what it evaluates, and what samples a decision; compiled or loaded when this returns: whether all steps are.
 
     Without ``plain`` agents have menus or deaths, for which only the critic is compiled.
     """
     cfg = learner.cfg
     if learner.chunk or cfg.model.precision == "bf16":
-        return  # compiled code has no memory and computes in float32
+        return False  # compiled code has no memory and computes in float32
     actors = list(zip(learner.actors, learner.actor_gradients, learner.actor_optimizers, learner.groups)) if plain else []
     accelerate.compile_networks([(learner.critic, "write_values", "_write_values"), *((actor, "write_log_probs", "_write_log_probs") for actor, *_ in actors)])
     if policy.is_plain:
         accelerate.compile_networks([(policy, "sample_plain", "_sample_plain")])
         policy.sample_plain(*_zeros(policy.device, policy.num_obs, *[policy.num_actions] * 3))
-    _compile_steps(learner.critic_gradients, learner.critic_optimizer, cfg, critic_samples(learner))
+    done = [_compile_steps(learner.critic_gradients, learner.critic_optimizer, cfg, critic_samples(learner))]
     for _, gradients, optimizer, group in actors if cfg.actor_step != "trust_region" else []:
-        _compile_steps(gradients, optimizer, cfg, actor_samples(learner.agents[group[0]], gradients.device))
+        done.append(_compile_steps(gradients, optimizer, cfg, actor_samples(learner.agents[group[0]], gradients.device)))
     run_learner(learner)
+    return all(done) and len(done) == 1 + len(learner.actors)
 
 
-def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fields: List[torch.Tensor]) -> None:
+def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fields: List[torch.Tensor]) -> bool:
     accelerate.fetch_on_all_threads(gradients)
     if distributed.SIZE == 1:
-        accelerate.compile_steps(gradients, FlatAdam(gradients.buffer, optimizer, cfg.gradient_limit), fields)
-    else:  # several processes average gradients before each step
-        accelerate.compile_networks([(gradients, "add_plain", "_add_plain")])
+        return accelerate.compile_steps(gradients, FlatAdam(gradients.buffer, optimizer, cfg.gradient_limit), fields)
+    accelerate.compile_networks([(gradients, "add_plain", "_add_plain")])  # several processes average gradients before each step
+    return True
 
 
 def capture_learner(learner: OnPolicyLearner) -> None:

@@ -22,7 +22,7 @@ LAYERS: List[Tuple[str, Set[str]]] = [
     ("tasks", BASE | {"sim.base", "sim.locomotion", "outside"}),
     ("data", BASE),
     ("algo", BASE | {"nets", "data", "distributed"}),
-    ("precision", BASE | {"nets", "algo.batch", "lanes"}),
+    ("precision", BASE | {"nets", "algo.batch", "accelerate"}),
     ("checkpoint", BASE), ("log", BASE | {"distributed"}), ("evaluate", BASE),
     ("console", BASE), ("dashboard", BASE | {"console"}), ("tracking", BASE | {"log"}),
     ("recording", BASE), ("outlines", BASE | {"sim.base", "tasks.push"}), ("scene", BASE | {"outlines"}), ("playback", BASE | {"evaluate", "recording"}),
@@ -50,7 +50,7 @@ RUNS_CODE = {"eval", "exec", "compile", "os.system", "os.popen", "pickle.load", 
              "hydra.utils.instantiate", "hydra.utils.call", "torch.hub.load"}
 HOST = {"item", "cpu", "numpy", "tolist", "nonzero"}
 MAY_SYNCHRONISE = {"log", "checkpoint", "evaluate", "recording", "pushes", "scene", "plot", "video", "render", "sim.mujoco_worlds", "sim.legged",
-                   "sim.legged_warp", "sim.isaacgym", "guard", "sim.locomotion", "lanes.ops"}  # the last compiles for the host
+                   "sim.legged_warp", "sim.isaacgym", "guard", "sim.locomotion", "lanes.trace"}  # the last compiles for the host
 
 
 def modules() -> List[Path]:

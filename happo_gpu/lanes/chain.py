@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Sequence
 from torch import Tensor
 
 from happo_gpu.lanes.kernel import Kernels, library
+from happo_gpu.lanes.program import Unsupported
 
 _TEXT = """
 struct Link {
@@ -45,15 +46,22 @@ def _library() -> ctypes.CDLL:
 
 
 def chain(times: int, links: Sequence[Link]) -> None:
-    """Runs all links so many times; none of their kernels may draw random numbers."""
-    table, kept = (_Link * len(links))(), []  # what the addresses in the table are of
+    """Runs all links so many times.
+
+    Raises:
+        Unsupported: one of them draws random numbers, or changes what it reads for all rows.
+    """
+    table, alive = (_Link * len(links))(), []  # what the addresses in the table are of
     for entry, link in zip(table, links):
-        call = link.kernels.of(link.args).bound(link.args)
+        kernel = link.kernels.of(link.args)
+        if not kernel.is_bare:
+            raise Unsupported("a method that takes more than a run of its library, and cannot follow others")
+        call = kernel.bound(link.args)
         steps = (ctypes.c_long * len(link.args))(*(_step(arg) if link.moves else 0 for arg in link.args))
         entry.run, entry.p, entry.before = (ctypes.cast(each, ctypes.c_void_p) for each in (call.run, call.addresses, call.before))
         entry.n, entry.threads, entry.own, entry.size = call.num_rows, call.threads, call.own, call.size
         entry.moving, entry.steps = len(link.args), ctypes.cast(steps, ctypes.c_void_p)
-        kept.append((call, steps))
+        alive.append((call, steps))
     _library().chain(table, ctypes.c_long(len(links)), ctypes.c_long(times))
 
 

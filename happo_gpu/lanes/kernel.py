@@ -1,6 +1,7 @@
 """A compiled method: built once, kept on disk, run on all threads."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor
 
 from happo_gpu import kept, threads
-from happo_gpu.lanes.program import Unsupported
+from happo_gpu.lanes.program import Program, Unsupported
 from happo_gpu.lanes.source import TILE, source
 from happo_gpu.lanes.trace import trace
 
 FEWEST = 64  # environments: of fewer, their number could be another axis's
 _SHARE = 4 * TILE  # rows that are worth another thread
-_TYPICAL = 4099  # samples: what a method is traced with that will be called with any number of them
+_TYPICAL = (4099, 4111)  # samples: what a method is traced with that will be called with any number of them
 # As torch computes, but faster: no error codes, no traps. Products and sums are rounded one by one where there are no matrices.
 _FLAGS = ("-O2", "-std=c++17", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _EXACT, _FUSED = "-ffp-contract=off", "-ffp-contract=fast"
@@ -34,8 +35,8 @@ def cache() -> Path:
 
 
 def compiler() -> Optional[str]:
-    """A C++ compiler that knows vector types, if there is one."""
-    return next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
+    """A C++ compiler that has GCC's vector types, if there is one."""
+    return shutil.which("g++")
 
 
 class Call(NamedTuple):
@@ -55,14 +56,14 @@ class Kernels:
 
     def __init__(self, method: Callable[..., None], num_envs: int) -> None:
         self._method, self._num_envs = method, num_envs
-        self._kernels: Dict[Tuple[Tuple[int, ...], ...], Kernel] = {}
+        self._kernels: Dict[Tuple[Any, ...], Kernel] = {}
 
     def __call__(self, *args: Tensor) -> None:
         self.of(args)(*args)
 
     def of(self, args: Sequence[Tensor]) -> "Kernel":
         """The kernel for arguments laid out as these."""
-        layout = tuple(arg.stride() for arg in args)
+        layout = tuple((arg.stride(), arg.shape if self._num_envs else arg.shape[1:], arg.dtype) for arg in args)
         if layout not in self._kernels:
             self._kernels[layout] = Kernel(self._method, self._num_envs, args)
         return self._kernels[layout]
@@ -85,9 +86,16 @@ class Kernel:
         if 0 < num_envs < FEWEST:
             raise Unsupported(f"fewer than {FEWEST} environments")
         self._num_envs = num_envs
-        program = trace(method, num_envs or _TYPICAL, [_like(arg, 0 if num_envs else _TYPICAL) for arg in args], samples=not num_envs)
-        built = library(method.__name__.strip("_"), source(program), (_FUSED if program.matrices else _EXACT,))
-        self._run, self._draws, self._storages = built.run, program.draws, program.storages  # which the method's object holds, too
+        program = _program(method, num_envs, args, _TYPICAL[0])
+        text = source(program)
+
+        def check() -> None:
+            if not num_envs and source(_program(method, 0, args, _TYPICAL[1])) != text:
+                raise Unsupported("something other than a mean that depends on how many samples there are")
+
+        built = library(method.__name__.strip("_"), text, (_FUSED if program.matrices else _EXACT,), check)
+        self._run, self._draws, self._baked = built.run, program.draws, program.baked
+        self._storages = program.storages  # which the method's object holds, too
         # What is one for all rows is read in a copy: others may have written it already.
         self._copies = [(self._storages[i], self._storages[i].clone(), i) for i in sorted(
             {place.storage for place, block in program.places.items() if block in program.stored and not place.stride})]
@@ -98,6 +106,11 @@ class Kernel:
         built.room.restype = ctypes.c_long
         self._threads, self._size = threads.count(), built.room()
         self._own = torch.empty(self._threads * self._size)  # floats; torch aligns it
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether a run of the library is all that a call does."""
+        return not self._draws and not self._copies
 
     def __call__(self, *args: Tensor) -> None:
         for draw in self._draws:
@@ -110,6 +123,9 @@ class Kernel:
 
     def bound(self, args: Sequence[Tensor]) -> Call:
         """A call on these arguments, good until the next one is asked for."""
+        for indices, version in self._baked:
+            if indices._version != version:
+                raise Unsupported("indices that have changed since they became part of the code")
         for i, arg in enumerate(args):
             self._addresses[i] = self._before[i] = arg.data_ptr()
         num_rows = self._num_envs or len(args[0])
@@ -123,15 +139,22 @@ def _like(arg: Tensor, num_rows: int) -> Tensor:
     return torch.empty_strided(shape, arg.stride(), dtype=arg.dtype)
 
 
-def library(name: str, text: str, flags: Tuple[str, ...]) -> ctypes.CDLL:
-    """Loads what is kept, or compiles it."""
+def _program(method: Callable[..., None], num_envs: int, args: Sequence[Tensor], num_samples: int) -> Program:
+    return trace(method, num_envs or num_samples, [_like(arg, 0 if num_envs else num_samples) for arg in args], samples=not num_envs)
+
+
+def library(name: str, text: str, flags: Tuple[str, ...], check: Optional[Callable[[], None]] = None) -> ctypes.CDLL:
+    """Loads what is kept, or compiles it, after a ``check`` that need not be made of the same text again."""
     flags = (*_FLAGS, *flags)
-    digest = hashlib.sha256("\n".join([text, *flags, _processor()]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join([text, *flags, _processor(), _version()]).encode()).hexdigest()
     path = cache() / f"{name}_{digest[:16]}.so"
-    if not kept.is_whole(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _build(text, path, flags)
-        kept.remember(path)
+    if kept.is_whole(path):
+        with contextlib.suppress(OSError):  # it may need what this machine no longer has
+            return ctypes.CDLL(str(path))
+    if check:
+        check()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _build(text, path, flags)
     return ctypes.CDLL(str(path))
 
 
@@ -146,9 +169,16 @@ def _build(text: str, path: Path, flags: Tuple[str, ...]) -> None:
         for openmp in (["-fopenmp"], []):
             done = subprocess.run([compile_, *flags, *openmp, str(code), "-o", str(built)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if not done.returncode:
-                os.replace(str(built), str(path))
+                kept.keep(built, path)
                 return
         raise subprocess.SubprocessError(f"{compile_}: {(done.stdout.strip().splitlines() or ['failed'])[0]}")
+
+
+@functools.lru_cache(maxsize=None)
+def _version() -> str:
+    """Of the compiler, if there is one."""
+    found = compiler()
+    return subprocess.run([found, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout if found else ""
 
 
 @functools.lru_cache(maxsize=None)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from happo_gpu.lanes.program import FLOAT, INT, KINDS, MASK, ROWS, Block, Cell, Outer, Unsupported
+from happo_gpu.lanes.program import FLOAT, INT, KINDS, MASK, ROWS, Cell, Outer, Region, Unsupported
 
 Operand = Union[Tensor, float, int, bool, None]
 Args = Tuple[Any, ...]
@@ -18,6 +18,7 @@ Named = Dict[str, Any]
 _ARITHMETIC = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "neg": "-{}", "copysign": "copysign_({}, {})",
                "bitwise_and": "{} & {}", "bitwise_or": "{} | {}", "bitwise_xor": "{} ^ {}", "bitwise_not": "~{}",
                "logical_and": "{} & {}", "logical_or": "{} | {}", "logical_not": "~{}"}
+_OF_MASKS = {"add": "{} | {}", "mul": "{} & {}"}  # what torch makes of truth values
 _FUNCTIONS = {"sqrt": "sqrt_({})", "rsqrt": "f(1.0f) / sqrt_({})", "reciprocal": "f(1.0f) / {}", "abs": "abs_({})", "sgn": "sign_({})",
               "sign": "sign_({})", "relu": "larger_({}, f(0.0f))", "sin": "sin_({})", "cos": "cos_({})", "floor": "floor_({})",
               "remainder": "remainder_({}, {})", "exp": "exp_({})", "expm1": "exp_({}) - f(1.0f)", "tanh": "tanh_({})",
@@ -64,6 +65,8 @@ def literal(kind: str, value: Union[float, int, bool]) -> str:
     if kind == MASK:
         return "ALL" if value else "NONE"
     if kind == INT:
+        if not -(2**31) <= value < 2**31:
+            raise Unsupported(f"{value}, which takes more than 32 bits")
         return f"n({int(value)})"
     single = float(np.float32(value))
     return f"f({single!r}f)" if math.isfinite(single) else f"f({'-' if single < 0 else ''}INFINITY)" if math.isinf(single) else "f(NAN)"
@@ -115,13 +118,15 @@ def _expressed(at: Any, kind: str, text: str, *operands: Any) -> np.ndarray:
     return _map(at, kind, lambda *x: at.program.value(kind, text.format(*(_as(at, kind, each) for each in x))), *operands)
 
 
-def _elementwise(text: str, among: str = "") -> Callable:
-    """An operation on operands of one kind: ``among``, or the result's."""
+def _elementwise(text: str, among: str = "", of_masks: str = "") -> Callable:
+    """An operation on operands of one kind: ``among``, or the result's; ``of_masks`` is what it is for truth values, if it is another."""
 
     def operation(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
         if kwargs.get("rounding_mode") or kwargs.get("alpha", 1) != 1:
             raise Unsupported(f"{text} with {kwargs}")
         kind = KINDS[out.dtype]
+        if kind == MASK and of_masks:
+            return _expressed(at, kind, of_masks, *args)
         if among and kind != among:
             raise Unsupported(f"{out.dtype} where floats are expected")
         return _expressed(at, kind, text, *args)
@@ -137,8 +142,8 @@ def _div(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
 
 
 def _count(at: Any, count: int) -> str:
-    """A multiple of the number of rows."""
-    return f"f({count // at.num_rows}.0f * (float)n_)" if at.samples else literal(FLOAT, count)
+    """A multiple of the number of samples."""
+    return f"f({count // at.num_rows}.0f * (float)n_)"
 
 
 def _comparison(sign: str) -> Callable:
@@ -194,7 +199,7 @@ def _filled(at: Any, out: Tensor, value: Union[float, int, bool]) -> np.ndarray:
     kind = KINDS[out.dtype]
     cells = np.empty(at.shape(out), object)
     for index in np.ndindex(*cells.shape):
-        cells[index] = Cell(kind, literal(kind, value))
+        cells[index] = at.program.cell(kind, name=literal(kind, value))
     return cells
 
 
@@ -221,6 +226,18 @@ def view(at: Any, name: str, out: Any, args: Args, kwargs: Named) -> Any:
     return cells.reshape(at.shape(out))  # the cells keep their order
 
 
+def check_view(at: Any, func: Any, outs: Sequence[Tensor], args: Args) -> None:
+    """A view keeps rows and columns as such: with as many numbers before them along the axes."""
+    if func._overloadname == "dtype":
+        raise Unsupported("the bits of numbers as another type's")
+    if func.overloadpacket.__name__ not in ("view", "_unsafe_view", "reshape"):
+        return
+    for is_such in (lambda size: size == at.num_rows, at.is_wide):
+        before, after = ([math.prod(tensor.shape[:axis]) for axis, size in enumerate(tensor.shape) if is_such(size)] for tensor in (args[0], outs[0]))
+        if before != after:
+            raise Unsupported(f"{tuple(args[0].shape)} seen as {tuple(outs[0].shape)}, which takes rows or columns apart")
+
+
 def check_part(at: Any, name: str, out: Any, args: Args, kwargs: Named) -> int:
     """The axis along which parts of a tensor are picked out, which is not that of the rows."""
     tensor = args[0]
@@ -244,7 +261,7 @@ def _part(at: Any, name: str, out: Any, args: Args, kwargs: Named) -> Any:
     if name == "select":
         return along(args[2])
     if name == "slice":
-        return along(slice(*(*args[2:], None, None, 1)[: 3] if len(args) < 5 else args[2:]))
+        return along(slice(*args[2:]) if len(args) > 2 else slice(None))
     if name == "unbind":
         return [along(i) for i in range(len(out))]
     ends = np.cumsum([part.shape[axis] for part in out])
@@ -277,7 +294,7 @@ def _roll(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
 def _index_select(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
     tensor, axis, index = args
     _check_explicit(at, tensor, axis)
-    return np.take(_converted(at, tensor, tensor), at.constant(index).numpy(), axis)
+    return _converted(at, out, np.take(at.cells(tensor), at.indices(index), axis))  # cells of their own: one may be taken twice
 
 
 def _gather(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
@@ -328,7 +345,7 @@ def _index(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
     (chosen,), width = at.cells(indices[0]), math.prod(sizes)
     cells = np.empty((1, *sizes), object)
     for i, place in enumerate(np.ndindex(*sizes)):
-        text = f"pick_((float *)p[{storage}] + {i}, {width}, {{}})"
+        text = f"pick_((float *)p[{storage}] + {i}, {width}, {table.shape[0]}, {{}})"
         cells[(0, *place)] = at.program.computed(FLOAT, lambda x, text=text: at.program.value(FLOAT, text.format(_as(at, INT, x))), [chosen])
     return cells
 
@@ -356,6 +373,8 @@ def reduced(at: Any, out: Tensor, cells: np.ndarray, tensor: Tensor, axes: Any, 
     if over_columns and not adds:
         raise Unsupported("a choice over columns")
     kind = KINDS[out.dtype]
+    if kind != FLOAT and (over_rows or over_columns):
+        raise Unsupported("a sum of integers over rows or columns")
     kept = [axis for axis in range(tensor.dim()) if axis not in axes]
     rows = cells.transpose(kept + axes).reshape([cells.shape[axis] for axis in kept] + [-1])
     result = np.empty(rows.shape[:-1], object)
@@ -364,10 +383,10 @@ def reduced(at: Any, out: Tensor, cells: np.ndarray, tensor: Tensor, axes: Any, 
         while len(parts) > 1:  # in pairs: what follows waits for half as many
             halves = [_combined(at, kind, text, *parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
             parts = halves + parts[2 * len(halves) :]
-        result[index] = parts[0] if parts[0].kind == kind else at.program.computed(kind, lambda x: _as(at, kind, x), parts[:1])
+        result[index] = at.program.computed(kind, lambda x: _as(at, kind, x), parts)  # of its own, where there was only one
     if over_rows and any(cell.side == ROWS for cell in result.flat):
         result = _over_rows(at, out, result)
-    elif over_rows:  # what is one for all rows, as often as there are rows
+    elif over_rows:  # what is one for all samples, as often as there are samples
         result = _map(at, kind, lambda x: at.program.value(kind, f"{_as(at, kind, x)} * {_count(at, at.num_rows)}"), result)
     return result.reshape(at.shape(out)), math.prod(tensor.shape[axis] for axis in axes)
 
@@ -384,7 +403,10 @@ def _total(at: Any, cell: Cell, width: int) -> Cell:
 
 def _over_rows(at: Any, out: Tensor, cells: np.ndarray) -> np.ndarray:
     """Cells of ``out``, which from now on stands for the room that they are summed up in."""
-    width = max(cell.width for cell in cells.flat)
+    widths = {cell.width for cell in cells.flat}
+    if len(widths) > 1:
+        raise Unsupported("one column and many, summed side by side")
+    (width,) = widths
     into = at.summed((cells.size * width,))
     at.program.sum_over_rows(list(cells.flat), at.storage(into))
     at.follow(out, into.view(out.shape))
@@ -424,11 +446,13 @@ def _product(at: Any, out: Tensor, left: Tensor, right: Tensor) -> Optional[np.n
     if not at.samples:
         raise Unsupported("a matrix product of environments")
     if left.shape[0] == at.num_rows and at.real(right) is not None:
-        storage, offset, shape, steps = at.block(right)  # turned: it is columns that are multiplied
-        spot = at.program.multiply(Block(storage, offset, shape[::-1], steps[::-1]), at.program.side_by_side(list(at.cells(left).flat), left.shape[1]))
+        if at.is_summed(right):
+            raise Unsupported("what is summed over rows meets the rows once more")
+        storage, offset, shape, steps = at.region(right)  # turned: it is columns that are multiplied
+        spot = at.program.multiply(Region(storage, offset, shape[::-1], steps[::-1]), at.program.side_by_side(list(at.cells(left).flat), left.shape[1]))
         if at.is_wide(out.shape[1]):
-            return np.array([[Cell(FLOAT, width=out.shape[1], side=ROWS, spot=spot)]], object)
-        columns = [Cell(FLOAT, side=ROWS, spot=spot._replace(offset=spot.offset + i)) for i in range(out.shape[1])]
+            return np.array([[at.program.cell(FLOAT, width=out.shape[1], side=ROWS, spot=spot)]], object)
+        columns = [at.program.cell(FLOAT, side=ROWS, spot=spot._replace(offset=spot.offset + i)) for i in range(out.shape[1])]
         return np.array(columns, object).reshape(1, -1)
     if left.shape[1] == at.num_rows and right.shape[0] == at.num_rows:
         spots = [at.program.side_by_side(list(at.cells(each).flat), size) for each, size in zip((left, right), out.shape)]
@@ -443,12 +467,17 @@ def _product(at: Any, out: Tensor, left: Tensor, right: Tensor) -> Optional[np.n
 
 
 def _drawn(fill: Callable[[Tensor], Tensor]) -> Callable:
-    return lambda at, out, args, kwargs: at.drawn(out, fill)
+    def operation(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
+        if kwargs.get("generator") is not None:
+            raise Unsupported("a generator of random numbers other than torch's own")
+        return at.drawn(out, fill)
+
+    return operation
 
 
 def _randint(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
     low, high = (0, args[0]) if isinstance(args[1], (list, tuple)) else args[:2]
-    return at.drawn(out, lambda numbers: numbers.random_(low, high))
+    return _drawn(lambda numbers: numbers.random_(low, high))(at, out, args, kwargs)
 
 
 # -- writing in place ---------------------------------------------------------------------------------
@@ -457,8 +486,10 @@ def _randint(at: Any, out: Tensor, args: Args, kwargs: Named) -> np.ndarray:
 def _changed(at: Any, name: str, args: Args, kwargs: Named) -> None:
     """The tensor that an operation whose name ends in _ changes."""
     target = args[0]
-    if name == "add_" and isinstance(args[1], Tensor) and at.is_summed(args[1]) and at.real(target) is not None and target.dim():
-        at.program.transfers.append((at.block(target), at.block(args[1])))
+    if name == "add_" and not kwargs and isinstance(args[1], Tensor) and at.is_summed(args[1]) and any(map(at.is_wide, target.shape)):
+        if target.shape != args[1].shape or target.dtype != torch.float32:
+            raise Unsupported(f"sums {tuple(args[1].shape)} added to {tuple(target.shape)} of {target.dtype}")
+        at.program.transfers.append((at.region(target), at.region(args[1])))
     else:
         _assign(at, target, np.broadcast_to(_IN_PLACE[name](at, target, args, kwargs), at.shape(target)))
 
@@ -472,7 +503,7 @@ def _assign(at: Any, target: Tensor, values: np.ndarray) -> None:
 
 
 _OPERATIONS: Dict[str, Callable] = {
-    **{name: _elementwise(text) for name, text in _ARITHMETIC.items()},
+    **{name: _elementwise(text, of_masks=_OF_MASKS.get(name, "")) for name, text in _ARITHMETIC.items()},
     **{name: _elementwise(text, FLOAT) for name, text in _FUNCTIONS.items()},
     **{name: _comparison(sign) for name, sign in _COMPARISONS.items()},
     **{name: lambda at, out, args, kwargs, value=value: _filled(at, out, value) for name, value in _FILLED.items()},

@@ -1,4 +1,17 @@
-"""What becomes of one row's numbers: named values, and the statements that compute them. A row is an environment, or a sample."""
+"""What becomes of one row's numbers: named values, and the statements that compute them. A row is an environment, or a sample.
+
+Statements are C++ (happo_gpu.lanes.source has its types and functions) for W rows at once, with these names:
+
+    t12         a value, constant once it is declared; known within the function that declares it
+    X[c][i]     column c of the tile, rows i * W and following: what functions and loops hand on
+    S[k]        what this thread has summed up over rows so far
+    V[i]        which of the rows there are, in the last tile
+    j           the column, in functions of many columns that are treated alike
+    n_          the number of rows
+    p           the addresses of the storages
+    @7@         the first column of block 7: where it lies is settled in the end, when it is known which ones are needed at once
+    $7$         the number of block 7, if it is one for all rows: in the tile or in memory
+"""
 from __future__ import annotations
 
 import contextlib
@@ -9,7 +22,7 @@ import torch
 from torch import Tensor
 
 FLOAT, INT, MASK = "float", "int", "mask"  # float32; 32-bit integer; all bits or none
-KINDS = {torch.float32: FLOAT, torch.int64: INT, torch.int32: INT, torch.bool: MASK}
+KINDS = {torch.float32: FLOAT, torch.int64: INT, torch.int32: INT, torch.bool: MASK}  # 64-bit integers are those that fit into 32
 ROWS, COMMON, SUMMED = "rows", "common", "summed"  # a number of each row; one for all; one that needs all rows to be known
 
 
@@ -44,20 +57,23 @@ class Cell:
     """A number of every row, or ``width`` columns of numbers that are treated alike.
 
     Attributes:
+        kind: FLOAT, INT or MASK. side: ROWS, COMMON or SUMMED.
         name, function: what it is called, and where; a literal has no function.
         place: where it was before the method and will be after it.
         spot: where it lies in a tile.
         after: the function at whose end it is known: a sum over columns.
         end_name: what it is called once all rows are through.
+        loop: the schedule that was being written when it was made; of cells without a place.
     """
 
-    __slots__ = ("kind", "width", "side", "name", "function", "place", "spot", "after", "end_name")
+    __slots__ = ("kind", "width", "side", "name", "function", "place", "spot", "after", "end_name", "loop")
 
     def __init__(self, kind: str, name: str = "", function: Optional["Function"] = None, width: int = 1, side: str = COMMON,
                  place: Optional[Place] = None, spot: Optional[Spot] = None) -> None:
         self.kind, self.width, self.side, self.name, self.function, self.place, self.spot = kind, width, side, name, function, place, spot
         self.after: Optional["Function"] = None
         self.end_name = ""
+        self.loop: Any = None
 
 
 @dataclass(eq=False)
@@ -65,7 +81,7 @@ class Function:
     """Statements without a loop over time, for every column of ``width``; names hold within it. Or what is done to a tile as a whole."""
 
     width: int = 1
-    before: List[str] = field(default_factory=list)  # of each row, once for all columns
+    setup: List[str] = field(default_factory=list)  # of each row, once for all columns
     lines: List[str] = field(default_factory=list)
     whole: str = ""  # of a tile
     known: Dict[Tuple[str, str], str] = field(default_factory=dict)  # (kind, expression) -> the name that has it
@@ -78,7 +94,7 @@ class Loop(NamedTuple):
     body: List[Union[Function, "Loop"]]
 
 
-class Block(NamedTuple):
+class Region(NamedTuple):
     """Numbers that are one for all rows: element ``offset + sum of steps * indices`` of a storage."""
 
     storage: int
@@ -106,6 +122,7 @@ class Program:
         storages: tensors in whose memory the places lie; the first are the method's arguments.
         draws: what fills the storages of random numbers before a run.
         sums: storages of sums over rows, each with its first slot. matrices: packed before the first tile. outers: summed over all.
+        constants: tables and indices, read as they are when the method begins. baked: indices, with their version: part of the code.
         transfers: (target, source): sums that are added to something in the end.
     """
 
@@ -122,9 +139,11 @@ class Program:
         self.draws: List[Callable[[], None]] = []
         self.sums: List[Tuple[int, int]] = []
         self.num_slots = 0
-        self.matrices: List[Block] = []
+        self.matrices: List[Region] = []
+        self.constants: List[Region] = []
+        self.baked: List[Tuple[Tensor, int]] = []
         self.outers: List[Outer] = []
-        self.transfers: List[Tuple[Block, Block]] = []
+        self.transfers: List[Tuple[Region, Region]] = []
         self._open = [self.schedule]
         self._function: Optional[Function] = None
         self._ending = False
@@ -136,6 +155,12 @@ class Program:
 
     # -- values ------------------------------------------------------------------------------
 
+    def cell(self, kind: str, **attributes: Any) -> Cell:
+        """A new cell, of a number that has no place in memory."""
+        cell = Cell(kind, **attributes)
+        cell.loop = self._open[-1]
+        return cell
+
     def computed(self, kind: str, form: Callable[..., str], operands: Sequence[Any]) -> Cell:
         """A new cell: what ``form``, which asks :meth:`read` and :meth:`value`, makes of operands, cells or numbers."""
         cells = [each for each in operands if isinstance(each, Cell)]
@@ -146,11 +171,11 @@ class Program:
             if ROWS in sides or widths:
                 raise Unsupported("what is summed over rows meets the rows once more")
             with self._at_end():
-                cell = Cell(kind, side=SUMMED)
+                cell = self.cell(kind, side=SUMMED)
                 cell.end_name = form(*operands)
                 return cell
         self._enter(max(widths, default=1), cells)
-        cell = Cell(kind, form(*operands), self._current(), max(widths, default=1), ROWS if ROWS in sides else COMMON)
+        cell = self.cell(kind, name=form(*operands), function=self._current(), width=max(widths, default=1), side=ROWS if ROWS in sides else COMMON)
         if self._samples and cell.side == COMMON and cell.width == 1:
             with self._at_end():  # it may be wanted there, and what it is made of may have changed by then
                 cell.end_name = form(*operands)
@@ -185,11 +210,16 @@ class Program:
 
     def write(self, cell: Cell, value: Cell) -> None:
         """Gives a cell another number."""
+        if cell.place is None and cell.loop is not self._open[-1]:  # what it was before would come again each time
+            raise Unsupported("a tensor that is made outside of a loop and changed in it")
         once = self._samples and cell.side == COMMON and cell.place is not None
         if value.side == SUMMED or (once and value.side == COMMON):
             with self._at_end():
                 cell.end_name = self.read(value)
-            self.end_written[id(cell)] = cell
+            if cell.place is not None:
+                self.end_written[id(cell)] = cell
+            else:
+                cell.side, cell.name, cell.spot = value.side, "", None
             return
         self._enter(max(cell.width, value.width), [value])
         name, function = self.read(value), self._current()
@@ -237,9 +267,9 @@ class Program:
         """The sum of a cell's columns."""
         self._enter(cell.width, [cell])
         function, spot = self._current(), Spot(self.new_block(1))
-        function.before.append(f"X[{spot.text}][i] = F{{}};")
+        function.setup.append(f"X[{spot.text}][i] = F{{}};")
         function.lines.append(f"X[{spot.text}][i] += {self.read(cell)};")
-        total = Cell(FLOAT, side=cell.side, spot=spot)
+        total = self.cell(FLOAT, side=cell.side, spot=spot)
         total.after = function
         return total
 
@@ -252,7 +282,7 @@ class Program:
             self._current().lines.append(f"S[{self.num_slots}{column}] += V[i] ? {self.read(cell)} : F{{}};")
             self.num_slots += cell.width
 
-    def multiply(self, matrix: Block, spot: Spot) -> Spot:
+    def multiply(self, matrix: Region, spot: Spot) -> Spot:
         """A matrix (M, K) times K columns: M columns."""
         result = Spot(self.new_block(matrix.shape[0]))
         self._whole(f"multiply(X + {result.text}, packed_{len(self.matrices)}, {matrix.shape[0]}, {matrix.shape[1]}, X + {spot.text});")

@@ -7,14 +7,15 @@ from typing import Dict, Iterator, List, Tuple, Union
 
 import torch
 
-from happo_gpu.lanes.program import FLOAT, KINDS, MASK, Block, Function, Loop, Place, Program
+from happo_gpu.lanes.program import FLOAT, KINDS, MASK, Function, Loop, Place, Program, Region
 
 TILE = 64  # rows; a multiple of every width. Those of Go1Push take 35 kB
 
 _C_TYPES = {torch.float32: "float", torch.int64: "int64_t", torch.int32: "int32_t", torch.bool: "uint8_t"}
 
-# Vectors are GCC's and Clang's own, so one text serves every processor; loops over W become one instruction. Functions
-# after Cephes' single precision: within 2 units in the last place, sine and cosine (reduced in three parts, as Cody and Waite do) up to |x| of some thousands.
+# Vectors are GCC's own, so one text serves every processor; loops over W become one instruction. Functions
+# after Cephes' single precision: within 2 units in the last place, sine and cosine (reduced in three parts, as Cody and Waite do) up to |x| of some thousands,
+# logarithms from the smallest normal number on, remainders of finite numbers.
 _HEAD = """
 #include <math.h>
 #include <stdint.h>
@@ -39,13 +40,17 @@ static inline F f(float x) { return x - F{}; }
 static inline I n(int32_t x) { return x - I{}; }
 template <class O> static inline F each_(O of, F x) { F y; for (int k = 0; k < W; ++k) y[k] = of(x[k]); return y; }
 template <class O> static inline F each_(O of, F x, F y) { F z; for (int k = 0; k < W; ++k) z[k] = of(x[k], y[k]); return z; }
-static inline F pick_(const float *table, int width, I row) { F y; for (int k = 0; k < W; ++k) y[k] = table[row[k] * width]; return y; }
+static inline F pick_(const float *table, int width, int height, I row) {  // a row below zero counts from the end; none beyond either end
+  F y;
+  for (int k = 0; k < W; ++k) { const int r = row[k] < 0 ? row[k] + height : row[k]; y[k] = table[(r < 0 ? 0 : r < height ? r : height - 1) * width]; }
+  return y;
+}
 static inline F sqrt_(F x) { F y; for (int k = 0; k < W; ++k) y[k] = __builtin_sqrtf(x[k]); return y; }
 static inline F floor_(F x) { F y; for (int k = 0; k < W; ++k) y[k] = __builtin_floorf(x[k]); return y; }
 static inline F round_(F x) { F y; for (int k = 0; k < W; ++k) y[k] = __builtin_rintf(x[k]); return y; }
 static inline F abs_(F x) { return (F)((I)x & n(0x7fffffff)); }
 static inline F copysign_(F x, F sign) { return (F)(((I)x & n(0x7fffffff)) | ((I)sign & ~n(0x7fffffff))); }
-static inline F sign_(F x) { return x > 0.0f ? f(1.0f) : x < 0.0f ? f(-1.0f) : x; }
+static inline F sign_(F x) { return x > 0.0f ? f(1.0f) : x < 0.0f ? f(-1.0f) : f(0.0f); }
 static inline F larger_(F x, F y) { return ((x > y) | (x != x)) ? x : y; }  // what is not a number stays
 static inline F smaller_(F x, F y) { return ((x < y) | (x != x)) ? x : y; }
 static inline F remainder_(F x, F y) { return x - floor_(x / y) * y; }
@@ -60,12 +65,12 @@ static inline I quarter_(F x, F *sine, F *cosine) {
 static inline F sin_(F x) { F s, c; const I k = quarter_(x, &s, &c); return (F)((I)((k & 1) != 0 ? c : s) ^ ((k & 2) << 30)); }
 static inline F cos_(F x) { F s, c; const I k = quarter_(x, &s, &c); return (F)((I)((k & 1) != 0 ? s : c) ^ (((k + 1) & 2) << 30)); }
 static inline F exp_(F x) {
-  const F y = x < -87.3f ? f(-87.3f) : x > 88.3f ? f(88.3f) : x, k = round_(y * f(1.44269504f));
+  const F y = x < -104.0f ? f(-104.0f) : x > 89.0f ? f(89.0f) : x, k = round_(y * f(1.44269504f));
   const F r = (y - k * f(0.693359375f)) - k * f(-2.12194440e-4f);
   F p = f(1.9875691500e-4f) * r + f(1.3981999507e-3f);
   p = p * r + f(8.3334519073e-3f); p = p * r + f(4.1665795894e-2f); p = p * r + f(1.6666665459e-1f); p = p * r + f(5.0000001201e-1f);
-  const F e = (F)((I)(p * r * r + r + f(1.0f)) + (__builtin_convertvector(k, I) << 23));
-  return x > 88.8f ? f(INFINITY) : x < -87.4f ? f(0.0f) : e;
+  const I power = __builtin_convertvector(k, I), half = power >> 1;  // 2^128 is no number, though e^88.7 is one
+  return (p * r * r + r + f(1.0f)) * (F)((half + 127) << 23) * (F)((power - half + 127) << 23);
 }
 static inline F log_(F x) {
   const I bits = (I)x, low = (F)((bits & 0x007fffff) | 0x3f000000) < 0.70710678f;
@@ -75,7 +80,7 @@ static inline F log_(F x) {
   p = p * m + f(1.1676998740e-1f); p = p * m - f(1.2420140846e-1f); p = p * m + f(1.4249322787e-1f); p = p * m - f(1.6668057665e-1f);
   p = p * m + f(2.0000714765e-1f); p = p * m - f(2.4999993993e-1f); p = p * m + f(3.3333331174e-1f);
   const F y = m + (p * m * q + k * f(-2.12194440e-4f) - f(0.5f) * q) + k * f(0.693359375f);
-  return x > 0.0f ? (x > 3.4e38f ? x : y) : x == 0.0f ? f(-INFINITY) : f(NAN);
+  return x > 0.0f ? (x == INFINITY ? x : y) : x == 0.0f ? f(-INFINITY) : f(NAN);
 }
 static inline F tanh_(F x) {
   const F q = x * x, size = abs_(x), e = exp_(f(-2.0f) * size);
@@ -202,8 +207,8 @@ class _Writer:
         lines = [self._resolved(line) for line in function.lines]
         if function.width == 1:
             return [rows, *lines, "}"]
-        before = [rows, *(self._resolved(line) for line in function.before), "}"] if function.before else []
-        return [*before, f"for (int j = 0; j < {function.width}; ++j)", rows, *lines, "}"]
+        setup = [rows, *(self._resolved(line) for line in function.setup), "}"] if function.setup else []
+        return [*setup, f"for (int j = 0; j < {function.width}; ++j)", rows, *lines, "}"]
 
     def _resolved(self, line: str) -> str:
         line = re.sub(r"\$(\d+)\$", lambda found: self._common(int(found[1]), "p"), line)
@@ -267,9 +272,9 @@ class _Writer:
         for storage, slot in program.sums:
             width = program.storages[storage].numel()
             lines.append(f"for (long k = 0; k < {width}; ++k) {{ float sum = 0.0f; for (int t = 0; t < team; ++t) for (int w = 0; w < W; ++w) "
-                         f"sum += own[t * size + {self._before('S')} + ({slot} + k) * W + w]; ((float *)p[{storage}])[k] = sum; }}")
+                         f"sum += own[t * size + {self._offset('S')} + ({slot} + k) * W + w]; ((float *)p[{storage}])[k] = sum; }}")
         for i, outer in enumerate(program.outers):
-            (M, K), at = outer.shape, self._before(f"outer_{i}")
+            (M, K), at = outer.shape, self._offset(f"outer_{i}")
             lines.append(f"for (long m = 0; m < {M}; ++m) for (long k = 0; k < {K}; ++k) {{ float sum = 0.0f; for (int t = 0; t < team; ++t) "
                          f"sum += own[t * size + {at} + m * broad({K}) + k]; ((float *)p[{outer.storage}])[m * {K} + k] = sum; }}")
         lines += [self._added(*transfer) for transfer in program.transfers]
@@ -284,11 +289,11 @@ class _Writer:
     def _in_memory(self, line: str) -> str:
         return re.sub(r"\$(\d+)\$", lambda found: self._common(int(found[1]), "p"), line)
 
-    def _before(self, name: str) -> str:
+    def _offset(self, name: str) -> str:
         names = [each for each, _ in self._sizes]
         return " + ".join(["0", *(f"ALIGNED({size})" for _, size in self._sizes[: names.index(name)])])
 
-    def _added(self, target: Block, source: Block) -> str:
+    def _added(self, target: Region, source: Region) -> str:
         """Adds sums to something laid out in its own way."""
         loops = "".join(f"for (long i{axis} = 0; i{axis} < {size}; ++i{axis}) " for axis, size in enumerate(target.shape))
         to, of = (" + ".join([str(each.offset), *(f"i{axis} * {step}" for axis, step in enumerate(each.steps))]) for each in (target, source))
@@ -328,5 +333,5 @@ def _mentioned(each: Union[Function, Loop]) -> Iterator[int]:
     if isinstance(each, Loop):
         yield from itertools.chain.from_iterable(_mentioned(inner) for inner in each.body)
         return
-    for line in (*each.before, *each.lines, each.whole):
+    for line in (*each.setup, *each.lines, each.whole):
         yield from (int(found) for found in re.findall(r"[@$](\d+)[@$]", line))

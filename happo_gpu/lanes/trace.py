@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from happo_gpu import loops
-from happo_gpu.lanes import ops
-from happo_gpu.lanes.program import COMMON, KINDS, ROWS, SUMMED, Block, Cell, Place, Program, Unsupported
+from happo_gpu.lanes import memory, ops
+from happo_gpu.lanes.program import COMMON, KINDS, ROWS, SUMMED, Cell, Place, Program, Region, Unsupported
 
 _WIDE = 24  # columns of a network's layers that are worth a loop, in place of a statement each
 
@@ -26,6 +26,7 @@ def trace(method: Callable[..., None], num_rows: int, args: Sequence[Tensor] = (
 
     Every axis of ``num_rows`` is taken for that of the rows: it must be none of another length. Of ``samples`` there may
     be another number in each call, and they may be multiplied by matrices and summed.
+    What is no tensor counts as it is now: numbers of Python, and what they decide.
 
     Raises:
         Unsupported: what the method does cannot be compiled.
@@ -38,6 +39,7 @@ def trace(method: Callable[..., None], num_rows: int, args: Sequence[Tensor] = (
     with loops.recorded(program.loop), _StandIns(interpreter.stand_in), interpreter:
         method(*stand_ins)
     program.close()
+    memory.check(program, num_rows, len(args))
     return program
 
 
@@ -94,6 +96,10 @@ class _Interpreter(TorchDispatchMode):
 
     def shape(self, tensor: Tensor) -> Tuple[int, ...]:
         """Of its cells."""
+        for what, axes in (("rows", [size for size in tensor.shape if size == self.num_rows]),
+                           ("columns", [size for size in tensor.shape if self.is_wide(size)])):
+            if len(axes) > 1:
+                raise Unsupported(f"two axes of {what}: {tuple(tensor.shape)}")
         return tuple(1 if size == self.num_rows or self.is_wide(size) else size for size in tensor.shape)
 
     def is_wide(self, size: int) -> bool:
@@ -120,19 +126,26 @@ class _Interpreter(TorchDispatchMode):
         """The numbers of a tensor that belongs to no row, as they are and will be."""
         real = self.real(tensor)
         if real is None:
-            raise Unsupported("indices that are computed")
+            raise Unsupported(f"indices that are computed, or an axis of {self.num_rows} that is not that of the rows")
         return real
 
-    def block(self, tensor: Tensor) -> Block:
+    def indices(self, tensor: Tensor) -> np.ndarray:
+        """Indices that are the same for all rows: part of the program."""
+        self.program.constants.append(self.region(tensor))
+        self.program.baked.append((self.constant(tensor), self.constant(tensor)._version))
+        return self.constant(tensor).numpy()
+
+    def region(self, tensor: Tensor) -> Region:
         """Where the numbers of a tensor without rows lie."""
         real = self.constant(tensor)
-        return Block(self.storage(real), real.storage_offset(), tuple(real.shape), tuple(real.stride()))
+        return Region(self.storage(real), real.storage_offset(), tuple(real.shape), tuple(real.stride()))
 
     def table(self, tensor: Tensor) -> int:
         """The storage of a table of floats that belongs to no row."""
         real = self.constant(tensor)
         if real.dtype != torch.float32 or not real.is_contiguous() or real.storage_offset():
             raise Unsupported("a table that is not one block of floats")
+        self.program.constants.append(self.region(tensor))
         return self.storage(real)
 
     def summed(self, shape: Tuple[int, ...]) -> Tensor:
@@ -175,13 +188,11 @@ class _Interpreter(TorchDispatchMode):
 
     def placed(self, tensor: Tensor) -> np.ndarray:
         """Cells that lie in a tensor's memory."""
+        cells = np.empty(self.shape(tensor), object)
         rows = [axis for axis, size in enumerate(tensor.shape) if size == self.num_rows]
         wide = [axis for axis, size in enumerate(tensor.shape) if self.is_wide(size)]
-        if len(rows) > 1 or len(wide) > 1:
-            raise Unsupported(f"two axes of {self.num_rows}" if len(rows) > 1 else "two axes of columns")
         stride, storage = tensor.stride(rows[0]) if rows else 0, self.storage(tensor)
         width, step = (tensor.shape[wide[0]], tensor.stride(wide[0])) if wide else (1, 0)
-        cells = np.empty(self.shape(tensor), object)
         for index in np.ndindex(*cells.shape):
             at = tensor.storage_offset() + sum(i * step for i, step in zip(index, tensor.stride()))
             before, offset = divmod(at, self.num_rows) if stride == 1 else (0, at)  # rows last, or first
@@ -195,7 +206,8 @@ class _Interpreter(TorchDispatchMode):
         address = tensor.untyped_storage().data_ptr()
         if address not in self._storages:
             self._storages[address] = len(self.program.storages)
-            self.program.storages.append(tensor)
+            with _plainly():  # all of it: tensors are views of their storages
+                self.program.storages.append(torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage()))
         return self._storages[address]
 
     # -- pieces ------------------------------------------------------------------------------
@@ -204,6 +216,7 @@ class _Interpreter(TorchDispatchMode):
         """A view of what lies in memory lies there, too; of anything else, it has some of the cells."""
         outs = list(out) if isinstance(out, (list, tuple)) else [out]
         real = self._real.get(id(args[0]))
+        ops.check_view(self, func, outs, args)
         if real is not None:
             if name in ("select", "slice", "unbind", "split", "split_with_sizes"):
                 ops.check_part(self, name, out, args, kwargs)

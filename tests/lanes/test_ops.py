@@ -128,7 +128,7 @@ REFUSED = {
     "with out=": lambda s: torch.add(s.x, s.y, out=s.x),
     "indices that are computed": lambda s: s.x[:, :2].add_(s.x.index_select(1, s.order + 1)),
     "random numbers within a loop": lambda s: repeat(2, lambda: s.x.add_(torch.rand(N, 3))),
-    "two axes of 67": lambda s: s.x.add_(SQUARE.unsqueeze(0).sum()),
+    "two axes of rows": lambda s: s.x.add_(SQUARE.unsqueeze(0).sum()),
     "aten.lift_fresh.default": lambda s: s.x.add_(torch.tensor([1.0, 2.0, 3.0])),
     "aten.sort.default": lambda s: s.x.sort(-1),
 }
