@@ -119,9 +119,12 @@ def update_flops(learner, cfg, num_envs: int) -> float:
 
 
 def matmul_peak(device) -> float:
-    """FLOP/s of a 2048-cubed float32 product, the best of five."""
+    """FLOP/s of a 2048-cubed float32 product, the best of five, on all threads."""
     import torch
 
+    from happo_gpu import threads
+
+    torch.set_num_threads(threads.count())  # training is over
     a, b = torch.randn(2048, 2048, device=device), torch.randn(2048, 2048, device=device)
     best = min(timed(lambda: a @ b, device, 5) for _ in range(2))
     return 2.0 * 2048**3 / best

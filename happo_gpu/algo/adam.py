@@ -4,8 +4,6 @@ It is a faster way to take the optimiser's steps, not another optimiser: rates, 
 """
 from __future__ import annotations
 
-from typing import Dict
-
 import torch
 from torch import Tensor
 
@@ -22,23 +20,26 @@ class FlatAdam:
         self._betas, self._eps, self._weight_decay = group["betas"], group["eps"], group["weight_decay"]
         self._rate, self._scale, self._size, self._root = (torch.zeros(()) for _ in range(4))
         self._decay = torch.ones(2)  # betas to the power of the steps taken
+        self._counts = torch.zeros(len(buffer.parameters))  # the optimiser has one for each parameter
+        own = (self._counts.unbind(), buffer.parts(self.first), buffer.parts(self.second))
+        self._own = list(zip(buffer.parameters, *own))
 
     def begin(self) -> None:
         """Takes over where the optimiser stands."""
-        group, states = self._optimizer.param_groups[0], [self._state(parameter) for parameter in self.buffer.parameters]
-        for flat, name in ((self.first, "exp_avg"), (self.second, "exp_avg_sq")):
-            for part, state in zip(self.buffer.parts(flat), states):
-                if state[name].data_ptr() != part.data_ptr():  # not begun yet, or loaded from a file
-                    part.copy_(state[name])
+        for parameter, *own in self._own:
+            state = self._optimizer.state[parameter]
+            for name, part in zip(("step", "exp_avg", "exp_avg_sq"), own):
+                if state.get(name) is not part:  # not begun yet, or loaded from a file
+                    part.copy_(state.get(name, torch.zeros(())))
                     state[name] = part
-        self._rate.copy_(torch.as_tensor(group["lr"]))
+        self._rate.copy_(torch.as_tensor(self._optimizer.param_groups[0]["lr"]))
         for i, beta in enumerate(self._betas):
-            self._decay[i] = beta ** states[0]["step"]
+            self._decay[i] = beta ** self._counts[0]
         self.buffer.zero()
 
     def end(self, steps: int) -> None:
         """Hands back: ``steps`` have been taken."""
-        torch._foreach_add_([self._state(parameter)["step"] for parameter in self.buffer.parameters], steps)
+        self._counts.add_(steps)
 
     def measure(self, gradients: Tensor) -> None:
         """The norm of (P,), what clipping scales them by, and the size of the step that is due."""
@@ -59,9 +60,3 @@ class FlatAdam:
         second.mul_(keep_second).add_((1.0 - keep_second) * gradient * gradient)
         weights.sub_(self._size * first / (second.sqrt() / self._root + self._eps))
         gradients.zero_()
-
-    def _state(self, parameter: torch.nn.Parameter) -> Dict[str, Tensor]:
-        state = self._optimizer.state[parameter]
-        if not state:  # as torch begins
-            state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
-        return state

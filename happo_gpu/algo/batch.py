@@ -152,8 +152,7 @@ def epoch_order(num_samples: int, num_parts: int, num_agents: int, device: torch
     As in HARL a remainder of num_samples / num_parts is left out of the epoch.
     """
     size = num_samples // num_parts
-    orders = [
-        a * num_samples + torch.randperm(num_samples, device=device)[: size * num_parts].view(num_parts, size)
-        for a in range(num_agents)
-    ]
-    return torch.cat(orders, 1).flatten()
+    orders = [torch.randperm(num_samples, device=device)[: size * num_parts] for _ in range(num_agents)]
+    if num_agents == 1:
+        return orders[0]
+    return torch.cat([a * num_samples + order.view(num_parts, size) for a, order in enumerate(orders)], 1).flatten()

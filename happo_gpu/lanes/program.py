@@ -285,13 +285,13 @@ class Program:
     def multiply(self, matrix: Region, spot: Spot) -> Spot:
         """A matrix (M, K) times K columns: M columns."""
         result = Spot(self.new_block(matrix.shape[0]))
-        self._whole(f"multiply(X + {result.text}, packed_{len(self.matrices)}, {matrix.shape[0]}, {matrix.shape[1]}, X + {spot.text});")
+        self._whole(f"multiply<{matrix.shape[0]}>(X + {result.text}, packed_{len(self.matrices)}, {matrix.shape[1]}, X + {spot.text});")
         self.matrices.append(matrix)
         return result
 
     def multiply_over_rows(self, left: Spot, right: Spot, outer: Outer) -> None:
         """Adds up over all rows the products of M columns and K others."""
-        self._whole(f"outer(outer_{len(self.outers)}, {outer.shape[0]}, {outer.shape[1]}, X + {left.text}, X + {right.text}, count, room);")
+        self._whole(f"outer<{outer.shape[0]}>(outer_{len(self.outers)}, {outer.shape[1]}, X + {left.text}, X + {right.text}, count, room);")
         self.outers.append(outer)
 
     # -- functions ---------------------------------------------------------------------------

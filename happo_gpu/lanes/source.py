@@ -96,10 +96,15 @@ template <class R, class S> static inline void give(const R *row, S *to, long st
 }
 """ % TILE
 
-# Matrix products: twelve sums in registers, of six rows of the left matrix and two vectors of the right one. The left one's numbers
-# lie PACKED panel by panel, or as columns of a tile do.
+# Matrix products: sums in registers, of PANEL rows of the left matrix and two vectors of the right one: twelve of 16 registers, or twice that
+# of 32. The left one's numbers lie PACKED panel by panel, or as columns of a tile do.
 _PRODUCTS = """
-enum { PANEL = 6, BROAD = 2 * W };
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define PANEL 8
+#else
+#define PANEL 6
+#endif
+#define BROAD (2 * W)
 static long broad(long width) { return (width + BROAD - 1) / BROAD * BROAD; }
 static void pack(const float *from, long row_step, long column_step, long M, long K, float *to) {
   for (long m = 0; m < M; m += PANEL) {
@@ -119,19 +124,13 @@ template <int R, bool PACKED> static inline void panel(long K, const float *left
     UNROLLED for (int i = 0; i < R; ++i) UNROLLED for (int j = 0; j < 2; ++j) *(F *)(out + i * width + at + j * W) = sum[i][j];
   }
 }
-template <bool PACKED> static void panels(long M, long K, const float *left, const float *right, float *out, long width, bool add) {
-  for (long m = 0; m < M; m += PANEL, left += PACKED ? PANEL * K : PANEL * T, out += PANEL * width)
-    switch (M - m) {
-      case 1: panel<1, PACKED>(K, left, right, out, width, add); break;
-      case 2: panel<2, PACKED>(K, left, right, out, width, add); break;
-      case 3: panel<3, PACKED>(K, left, right, out, width, add); break;
-      case 4: panel<4, PACKED>(K, left, right, out, width, add); break;
-      case 5: panel<5, PACKED>(K, left, right, out, width, add); break;
-      default: panel<PANEL, PACKED>(K, left, right, out, width, add);
-    }
+template <int M, bool PACKED> static void panels(long K, const float *left, const float *right, float *out, long width, bool add) {
+  for (long m = 0; m + PANEL <= M; m += PANEL, left += PACKED ? PANEL * K : PANEL * T, out += PANEL * width)
+    panel<PANEL, PACKED>(K, left, right, out, width, add);
+  if (M % PANEL) panel<M % PANEL ? M % PANEL : 1, PACKED>(K, left, right, out, width, add);
 }
-static void multiply(F (*out)[T / W], const float *packed, long M, long K, const F (*columns)[T / W]) {
-  panels<true>(M, K, packed, (const float *)columns, (float *)out, T, false);
+template <int M> static void multiply(F (*out)[T / W], const float *packed, long K, const F (*columns)[T / W]) {
+  panels<M, true>(K, packed, (const float *)columns, (float *)out, T, false);
 }
 static inline void turn(F *v) {  // W vectors of W numbers: rows become columns, in log2(W) perfect shuffles
   I low, high;
@@ -145,7 +144,7 @@ static inline void turn(F *v) {  // W vectors of W numbers: rows become columns,
     UNROLLED for (int i = 0; i < W; ++i) v[i] = u[i];
   }
 }
-static void outer(float *sums, long M, long K, const F (*left)[T / W], const F (*right)[T / W], long count, float *turned) {
+template <int M> static void outer(float *sums, long K, const F (*left)[T / W], const F (*right)[T / W], long count, float *turned) {
   const long width = broad(K);
   for (long k = 0; k < width; k += W)
     for (long t = 0; t * W < count; ++t) {
@@ -154,7 +153,7 @@ static void outer(float *sums, long M, long K, const F (*left)[T / W], const F (
       turn(v);
       UNROLLED for (int i = 0; i < W; ++i) *(F *)(turned + (t * W + i) * width + k) = v[i];
     }
-  panels<false>(M, count, (const float *)left, turned, sums, width, true);
+  panels<M, false>(count, (const float *)left, turned, sums, width, true);
 }
 """
 
