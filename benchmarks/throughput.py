@@ -6,7 +6,8 @@
 Every size runs in a process of its own, on the main command's settings (further arguments override them), in a run so long that
 it is worth compiling. A rate is the median over rounds; a step is one control step of 20 ms of one environment. ``learner`` trains on a rollout
 that no simulator fills. The floor is the time that the iteration's matrix products would take at the speed that this machine reaches on
-a large one, and the fraction is floor over measured time. What logging and evaluations add is overheads.py's question. Writes
+a large one, and the fraction is floor over measured time. ``cores_in_use`` is the processor's time over that of the clock and the
+threads; num_threads=1 in a second run says what the other cores bring. What logging and evaluations add is overheads.py's question. Writes
 benchmarks/results/throughput_<device>.json and .png.
 """
 from __future__ import annotations
@@ -65,7 +66,9 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
         "inference": infer, "learner": lambda: learner.update(rollout), "end_to_end": trainer.iterate,
     }
     collect(task, policy, rollout)  # what the learner learns from
+    busy = time.process_time(), time.perf_counter()
     seconds = {name: timed(piece, device, rounds) for name, piece in pieces.items()}
+    busy = (time.process_time() - busy[0]) / (time.perf_counter() - busy[1]) / threads.count()
     trainer.logger.close()
     home.cleanup()
     steps = trainer.frames_per_epoch
@@ -79,7 +82,7 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
         "rates": {name: steps / value for name, value in seconds.items()},
         "decisions_per_s": steps / task.decimation / seconds["end_to_end"],
         "agent_steps_per_s": steps * len(task.agents) / seconds["end_to_end"],
-        "seconds_per_million_steps": 1e6 * seconds["end_to_end"] / steps,
+        "cores_in_use": busy, "seconds_per_million_steps": 1e6 * seconds["end_to_end"] / steps,
         "peak_memory_mb": peak_memory_mb(device), "start_up_seconds": start_up,
         "learner_gflop": flops / 1e9, "matmul_peak_gflops": peak / 1e9,
         "learner_floor_seconds": flops / peak, "learner_fraction_of_floor": flops / peak / seconds["learner"],

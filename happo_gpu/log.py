@@ -145,7 +145,8 @@ class Logger:
         from torch.utils.tensorboard import SummaryWriter  # slow to import; only runs that log need it
 
         threading.excepthook = _without_tracebacks_of_boards
-        self._board = SummaryWriter(str(self._run_dir / "summaries"), purge_step=first_frame or None)
+        # A queue that holds an iteration's figures: with room for ten training waits for the thread that writes them.
+        self._board = SummaryWriter(str(self._run_dir / "summaries"), purge_step=first_frame or None, max_queue=1000)
 
     def _writing(self, name: str, write: Callable[[], None]) -> None:
         """Calls ``write``, which uses the attribute ``name``; if it fails the run goes on without."""
