@@ -89,7 +89,7 @@ def figures(path: Path, episodes: int, sim: str, *overrides: str, trained: bool 
     if not trained:
         default = composed_raw([BASE, *([f"sim={sim}"] if sim else []), *overrides])
         raw = {**raw, "task": default["task"], "sim": default["sim"]}
-    here = {"num_envs": episodes, "sim_device": "cpu", "rl_device": "cpu", "accelerate": "eager"}
+    here = {"num_envs": episodes, "sim_device": "cpu", "rl_device": "cpu", "accelerate": "auto"}
     task, policy = command.task_and_policy(parse({**raw, **here}), path, SEED)
     result = evaluate.evaluate(task, policy, SEED)
     return {key: result[key] for key in COLUMNS}

@@ -40,7 +40,7 @@ SEED = 7  # of the starts and goals, the same for every policy
 
 def push(path: Path, num_envs: int, walker: str) -> Dict:
     """Figures of one checkpoint; ``walker`` is '' for planar, 'own', or a file."""
-    cfg = command.saved_config(cli.run_of(path), num_envs=num_envs, sim_device="cpu", rl_device="cpu", accelerate="eager")
+    cfg = command.saved_config(cli.run_of(path), num_envs=num_envs, sim_device="cpu", rl_device="cpu", accelerate="auto")
     if walker:
         raw = yaml.safe_load((ROOT / "cfg" / "sim" / "mujoco.yaml").read_text())
         sim = dataclasses.replace(typed(MujocoConfig, raw, "sim"), locomotion="" if walker == "own" else walker)
