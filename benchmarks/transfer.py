@@ -5,7 +5,8 @@
 
 Each checkpoint pushes in the first episodes of --episodes worlds (separated spawn, MAPush's success), on the planar
 simulator that it was trained on and on whole Go1s that walk on the project's own policy and on any other that is
-given. Exceptions are falls and collisions of the robots. Writes benchmarks/results/transfer.json after every row.
+given. Exceptions are falls and collisions of the robots. Writes benchmarks/results/transfer.json after every row. Without
+checkpoints only the simulator's rates are measured anew.
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -85,7 +86,8 @@ def main() -> None:
         rates.append({"num_envs": num_envs, "steps_per_s": speed, "share_of_mujoco": share, "threads": threads.count()})
         print(f"two whole Go1s and the box, {num_envs} worlds, {threads.count()} threads: {speed:,.0f} environment steps/s, "
               f"{100 * share:.0f} % of the time in MuJoCo", flush=True)
-    rows = []
+    rows = [] if arguments.checkpoints or not arguments.output.is_file() else json.loads(arguments.output.read_text())["rows"]
+    write(arguments.output, rates, rows)
     print(f"{'checkpoint':>12}  {'legs':<24}{'success':>9}{'95 % interval':>18}{'finished':>10}{'pushing together':>18}{'exceptions':>12}")
     for i, path in enumerate(arguments.checkpoints):
         for walker in ("", "own", *arguments.locomotion):
@@ -94,8 +96,11 @@ def main() -> None:
             low, high = row["success_rate_ci95"]
             print(f"{i:>12}  {row['legs']:<24}{100 * row['success_rate']:>7.1f} %{100 * low:>10.1f} to {100 * high:.1f}"
                   f"{row['finished_time']:>8.2f} s{100 * row['pushing_together']:>16.0f} %{100 * row['collision_rate']:>10.2f} %", flush=True)
-            whole = {"machine": machine(), "commit": commit(), "rates": rates, "rows": rows}
-            arguments.output.write_text(json.dumps(whole, indent=1) + "\n")
+            write(arguments.output, rates, rows)
+
+
+def write(path: Path, rates: List[Dict], rows: List[Dict]) -> None:
+    path.write_text(json.dumps({"machine": machine(), "commit": commit(), "rates": rates, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
