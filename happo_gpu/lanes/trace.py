@@ -207,7 +207,9 @@ class _Interpreter(TorchDispatchMode):
         if address not in self._storages:
             self._storages[address] = len(self.program.storages)
             with _plainly():  # all of it: tensors are views of their storages
-                self.program.storages.append(torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage()))
+                storage = tensor.untyped_storage()
+                size = storage.nbytes() // tensor.element_size()
+                self.program.storages.append(torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (size,), (1,)))
         return self._storages[address]
 
     # -- pieces ------------------------------------------------------------------------------
