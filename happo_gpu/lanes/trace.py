@@ -5,7 +5,7 @@ many columns that are treated alike. Views share cells, so what is written throu
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class _Interpreter(TorchDispatchMode):
         self._decompositions = ops.decompositions() if samples else {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Tuple = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = tree_map(self._known, (args, kwargs or {}))
         if func in self._decompositions:
             with self:
                 return self._decompositions[func](*args, **kwargs)
@@ -203,16 +203,23 @@ class _Interpreter(TorchDispatchMode):
 
     def storage(self, tensor: Tensor) -> int:
         """Index of a tensor's memory."""
-        address = tensor.untyped_storage().data_ptr()
-        if address not in self._storages:
-            self._storages[address] = len(self.program.storages)
-            with _plainly():  # all of it: tensors are views of their storages
-                storage = tensor.untyped_storage()
-                size = storage.nbytes() // tensor.element_size()
+        with _plainly():
+            storage = tensor.untyped_storage()
+            address = storage.data_ptr()
+            if address not in self._storages:
+                self._storages[address] = len(self.program.storages)
+                size = storage.nbytes() // tensor.element_size()  # all of it: tensors are views of their storages
                 self.program.storages.append(torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (size,), (1,)))
         return self._storages[address]
 
     # -- pieces ------------------------------------------------------------------------------
+
+    def _known(self, value: Any) -> Any:
+        """Before torch 2.1 subscripts pass _StandIns by."""
+        if not isinstance(value, Tensor) or id(value) in self._followed:
+            return value
+        with torch._C.DisableTorchFunction():
+            return self.stand_in(value)
 
     def _view(self, func: Any, name: str, out: Any, args: Tuple, kwargs: Dict[str, Any]) -> None:
         """A view of what lies in memory lies there, too; of anything else, it has some of the cells."""
@@ -243,13 +250,18 @@ class _plainly:
     """Operations within are torch's own, on tensors with data."""
 
     def __enter__(self) -> None:
-        self._off = (torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunctionSubclass(), torch.no_grad())
-        for each in self._off:
-            each.__enter__()
+        self._off: List[Any] = []
+        for kind in (torch._C._DisableTorchDispatch, torch._C.DisableTorchFunction, torch.no_grad):
+            self._off.append(kind())
+            if hasattr(kind, "__enter__"):  # before torch 2.1 the first is in force as long as it lives
+                self._off[-1].__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        for each in reversed(self._off):
-            each.__exit__(*error)
+        while self._off:
+            each = self._off.pop()
+            if hasattr(each, "__exit__"):
+                each.__exit__(*error)
+            del each
 
 
 def _makes(args: Tuple) -> bool:

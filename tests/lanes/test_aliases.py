@@ -75,7 +75,7 @@ REFUSED = {
     "the bits of numbers": lambda s: s.y.copy_(s.x.view(torch.int32)),
     "written under one name and used under another": lambda s: (s.table.mul_(2.0), s.y[:, :2].copy_(s.table[s.count])),
     "more than 32 bits": lambda s: s.count.add_(2**33),
-    "a generator of random numbers": lambda s: s.x.add_(torch.rand(N, 3, generator=torch.Generator())),
+    "a generator of random numbers": lambda s: s.x.add_(torch.rand_like(s.x) + torch.randn(N, 3, generator=torch.Generator())),
 }
 
 
