@@ -5,7 +5,6 @@ on disk; on CUDA torch.compile does.
 """
 from __future__ import annotations
 
-import functools
 from typing import Any, Callable, Iterable, List, Sequence, Set, Tuple
 
 import torch

@@ -6,7 +6,8 @@ a tile of rows goes through everything, loops over time (happo_gpu.loops) and la
 
     program  statements in order, and the memory that they work on
     trace    runs a method once, without data, and writes the program of it
-    ops      what each torch operation means for one row
+    ops      what each torch operation means for one row: of one number at a time, in place, drawn at random
+    views, sums, expressions   likewise: what picks and joins, what adds and chooses, how numbers are written
     memory   whether a program uses each number in memory in one way
     source   the C++ of a program
     kernel   builds, keeps, loads and runs it

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from happo_gpu import loops
-from happo_gpu.lanes import memory, ops
+from happo_gpu.lanes import memory, ops, views
 from happo_gpu.lanes.program import COMMON, KINDS, ROWS, SUMMED, Cell, Place, Program, Region, Unsupported
 
 _WIDE = 24  # columns of a network's layers that are worth a loop, in place of a statement each
@@ -83,7 +83,7 @@ class _Interpreter(TorchDispatchMode):
         if _makes(args):
             kwargs = {**kwargs, "device": torch.device("meta")}
         out, name = func(*args, **kwargs), func.overloadpacket.__name__
-        if name in ops.VIEWS:
+        if name in views.VIEWS:
             self._view(func, name, out, args, kwargs)
             return out
         cells = ops.apply(self, func, out, args, kwargs)
@@ -225,16 +225,16 @@ class _Interpreter(TorchDispatchMode):
         """A view of what lies in memory lies there, too; of anything else, it has some of the cells."""
         outs = list(out) if isinstance(out, (list, tuple)) else [out]
         real = self._real.get(id(args[0]))
-        ops.check_view(self, func, outs, args)
+        views.check_view(self, func, outs, args)
         if real is not None:
             if name in ("select", "slice", "unbind", "split", "split_with_sizes"):
-                ops.check_part(self, name, out, args, kwargs)
+                views.check_part(self, name, out, args, kwargs)
             with _plainly():
                 parts = func(real, *args[1:], **kwargs)
             for tensor, part in zip(outs, parts if isinstance(parts, (list, tuple)) else [parts]):
                 self.follow(tensor, part)
             return
-        cells = ops.view(self, name, out, args, kwargs)
+        cells = views.view(self, name, out, args, kwargs)
         for tensor, its in zip(outs, cells if isinstance(cells, list) else [cells]):
             self._remember(tensor, its)
 

@@ -2,13 +2,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import pytest
 import torch
 
 from conftest import CPU, N, T, compose_config, random_rollout
-from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.algo.sequential import update_actors
 from happo_gpu.algo.batch import epoch_order, whole_log_probs
 from happo_gpu.algo.surrogate import probability_ratio
