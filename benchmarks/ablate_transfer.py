@@ -19,7 +19,7 @@ from typing import Any, Dict, List
 
 from transfer import COLUMNS, ROOT, SEED  # first: it prepares the process
 
-from machine import machine
+from machine import commit, machine
 
 from happo_gpu import cli, command, evaluate
 from happo_gpu.config import parse
@@ -73,7 +73,7 @@ def run(variant: str, seed: int, arguments: argparse.Namespace, extra: List[str]
             raise SystemExit(f"{' '.join(words)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
         (path,) = Path(home).glob("runs/*/nn/Go1Push.pth")
         walkers = {"whole robots": "", **{Path(file).stem: file for file in arguments.locomotion}}
-        return {"variant": variant, "seed": seed, "settings": settings(variant, arguments, extra),
+        return {"variant": variant, "seed": seed, "commit": commit(), "settings": settings(variant, arguments, extra),
                 "planar as trained": figures(path, arguments.episodes, "", trained=True), "planar": figures(path, arguments.episodes, ""),
                 **{name: figures(path, arguments.episodes, "mujoco", f"sim.locomotion={file}") for name, file in walkers.items()}}
 
@@ -97,7 +97,7 @@ def figures(path: Path, episodes: int, sim: str, *overrides: str, trained: bool 
 
 def show(rows: List[Row]) -> None:
     """Means over seeds; of success on whole robots also the lowest seed, and the difference from the baseline."""
-    kinds = [key for key in rows[0] if key not in ("variant", "seed", "settings")]
+    kinds = [key for key in rows[0] if key not in ("variant", "seed", "commit", "settings")]
     legs = kinds[2:]
     print(f"{'variant':<22}{'seeds':>6}" + "".join(f"{kind:>19}" for kind in kinds[:2])
           + "".join(f"{kind[:20]:>21}{'lowest':>8}{'to baseline':>13}{'together':>10}{'exceptions':>12}" for kind in legs))
