@@ -23,10 +23,10 @@ class EpisodeMeans:
 
     def add(self, extras: Dict[str, Any]) -> None:
         """Reads one step's ``extras["episode"]`` where ``extras["reset"]``; no host synchronisation."""
-        ended = extras["reset"].to(torch.float32)  # (N,)
+        reset = extras["reset"]  # (N,) bool
         self._names = list(extras["episode"])
-        values = torch.stack(list(extras["episode"].values()) + [torch.ones_like(ended)])  # (M + 1, N)
-        sums = torch.where(ended > 0.0, values, torch.zeros_like(values)).sum(-1)
+        values = torch.stack([*extras["episode"].values(), torch.ones(reset.shape, device=reset.device)])  # (M + 1, N)
+        sums = values.masked_fill_(~reset, 0.0).sum(-1)  # not a product: 0 * NaN is NaN
         self._sums = sums if self._sums is None else self._sums + sums
 
     def take(self) -> Dict[str, float]:

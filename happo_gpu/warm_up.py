@@ -47,12 +47,13 @@ def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fiel
 
 
 def capture_learner(learner: OnPolicyLearner) -> None:
-    """Likewise, as CUDA graphs."""
-    accelerate.capture(_hot(learner))
-
-
-def _hot(learner: OnPolicyLearner) -> List[accelerate.Hot]:
-    return [(gradients, "add_plain", "_add_plain") for gradients in (*learner.actor_gradients, learner.critic_gradients)]
+    """An epoch's steps of each network as one CUDA graph; of several processes, which average in between, a minibatch's gradients."""
+    every = [(learner.critic_gradients, learner.critic_optimizer), *zip(learner.actor_gradients, learner.actor_optimizers)]
+    for gradients, optimizer in every:
+        if distributed.SIZE == 1:
+            accelerate.capture_steps(gradients, FlatAdam(gradients.buffer, optimizer, learner.cfg.gradient_limit))
+        else:
+            accelerate.capture([(gradients, "add_plain", "_add_plain")])
 
 
 def run_task(task) -> None:

@@ -1,4 +1,4 @@
-"""torch's Adam on a network whose weights, gradients and moments lie in one block each, as operations that compile to one loop.
+"""torch's Adam on a network whose weights, gradients and moments lie in one block each, as operations that compile to one loop, or become part of a graph.
 
 It is a faster way to take the optimiser's steps, not another optimiser: rates, moments and counts are read from and left in it.
 """
@@ -18,9 +18,10 @@ class FlatAdam:
         self.first, self.second = torch.zeros_like(buffer.flat), torch.zeros_like(buffer.flat)  # (P,) moments
         group = optimizer.param_groups[0]
         self._betas, self._eps, self._weight_decay = group["betas"], group["eps"], group["weight_decay"]
-        self._rate, self._scale, self._size, self._root = (torch.zeros(()) for _ in range(4))
-        self._decay = torch.ones(2)  # betas to the power of the steps taken
-        self._counts = torch.zeros(len(buffer.parameters))  # the optimiser has one for each parameter
+        device = buffer.flat.device
+        self._rate, self._scale, self._size, self._root = (torch.zeros((), device=device) for _ in range(4))
+        self._decay = torch.ones(2, device=device)  # betas to the power of the steps taken
+        self._counts = torch.zeros(len(buffer.parameters), device=device)  # the optimiser has one for each parameter
         own = (self._counts.unbind(), buffer.parts(self.first), buffer.parts(self.second))
         self._own = list(zip(buffer.parameters, *own))
 
@@ -29,10 +30,13 @@ class FlatAdam:
         for parameter, *own in self._own:
             state = self._optimizer.state[parameter]
             for name, part in zip(("step", "exp_avg", "exp_avg_sq"), own):
-                if state.get(name) is not part:  # not begun yet, or loaded from a file
-                    part.copy_(state.get(name, torch.zeros(())))
-                    state[name] = part
-        self._rate.copy_(torch.as_tensor(self._optimizer.param_groups[0]["lr"]))
+                if name not in state:  # not begun yet
+                    part.zero_()
+                elif state[name] is not part:  # loaded from a file
+                    part.copy_(state[name])
+                state[name] = part
+        rate = self._optimizer.param_groups[0]["lr"]
+        self._rate.copy_(rate) if isinstance(rate, Tensor) else self._rate.fill_(rate)
         for i, beta in enumerate(self._betas):
             self._decay[i] = beta ** self._counts[0]
         self.buffer.zero()
@@ -40,6 +44,11 @@ class FlatAdam:
     def end(self, steps: int) -> None:
         """Hands back: ``steps`` have been taken."""
         self._counts.add_(steps)
+
+    def take(self) -> None:
+        """A step along the buffer's gradients."""
+        self.measure(self.buffer.flat)
+        self.step(self.buffer.weights, self.buffer.flat, self.first, self.second)
 
     def measure(self, gradients: Tensor) -> None:
         """The norm of (P,), what clipping scales them by, and the size of the step that is due."""

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import math
-from typing import Callable, Optional, Sequence, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import Table, epoch_order, fetch, piece_sizes
-from happo_gpu.algo.gradients import FlatGradients
+from happo_gpu.algo.batch import Table, epoch_order, piece_sizes
+from happo_gpu.algo.gradients import Gradients
 from happo_gpu.algo.surrogate import value_loss
 from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.critic import Critic
@@ -17,43 +17,34 @@ from happo_gpu.nets.recurrent import Memory
 from happo_gpu.types import Stats
 
 
-class CriticGradients:
-    """A critic's gradients on a minibatch, piece by piece, and steps along them.
-
-    ``add_plain``, ``steps_plain`` and ``fetch`` may be replaced from outside as those of an actor's.
+class CriticGradients(Gradients):
+    """A critic's.
 
     Attributes:
         loss: 0-d, summed over minibatches.
     """
 
     def __init__(self, critic: Critic, cfg: AlgoConfig) -> None:
-        self.critic, self.cfg = critic, cfg
-        self.buffer = FlatGradients(critic)
-        self.device = self.buffer.flat.device
+        super().__init__(critic, cfg)
+        self.critic = critic
         self.loss = torch.zeros((), device=self.device)
-        self.add_plain: Callable[..., None] = self._add_plain
-        self.steps_plain: Callable[..., None] = self._steps_plain
-        self.fetch = fetch
 
-    def step(self, optimizer: torch.optim.Optimizer, states: Tensor, old_values: Tensor, targets: Tensor, memory: Optional[Memory] = None) -> None:
-        """A step along the gradients of the mean loss of (B, ...), or of a recurrent critic (B, L, ...)."""
+    def steps(self, states: Tensor, old_values: Tensor, targets: Tensor, num_parts: int, optimizer: torch.optim.Optimizer,
+              memory: Optional[Memory] = None) -> None:
+        """Steps on equal parts of samples (B, ...), or of a recurrent critic's sequences (B, L, ...), one after the other."""
+        if not memory:
+            self.steps_plain(states, old_values, targets, num_parts, optimizer)
+            return
+        for part in zip(*(field.chunk(num_parts) for field in (states, old_values, targets, *memory))):
+            self._accumulate(part)
+            self.take(optimizer)
+
+    def _accumulate(self, fields: Sequence[Tensor]) -> None:
+        """Gradients of a minibatch of sequences; after states, old values and targets come the fields of their memory."""
         self.buffer.zero()
-        sizes = piece_sizes(len(states), states.shape[1] if memory else 1, self.device)
-        fields = (states, old_values, targets, *(memory or ()))
-        for piece in zip(*(field.split(sizes) for field in fields)) if len(sizes) > 1 else [fields]:
-            share = torch.full((), len(piece[0]) / len(states), device=self.device)
-            if memory:
-                self._add(*piece[:3], share, Memory(*piece[3:]))
-            else:
-                self.add_plain(*piece, share)
-        self.buffer.average()
-        self.buffer.clip(self.cfg.gradient_limit)
-        optimizer.step()
-
-    def _steps_plain(self, states: Tensor, old_values: Tensor, targets: Tensor, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
-        """Steps on equal parts of samples without memory, one after the other."""
-        for part in zip(*(field.chunk(num_parts) for field in (states, old_values, targets))):
-            self.step(optimizer, *part)
+        sizes = piece_sizes(len(fields[0]), fields[0].shape[1], self.device)
+        for piece in zip(*(field.split(sizes) for field in fields)):
+            self._add(*piece[:3], torch.full((), len(piece[0]) / len(fields[0]), device=self.device), Memory(*piece[3:]))
 
     def _add_plain(self, states: Tensor, old_values: Tensor, targets: Tensor, share: Tensor) -> None:
         """(b, S), (b, K), (b, K) in normalised units, and their weight in the minibatch, 0-d."""
@@ -87,28 +78,21 @@ def update_critic(
     """
     cfg, buffer = gradients.cfg, gradients.buffer
     table, parts = Table([states, old_values, returns, *(memory or ())], gradients.fetch), cfg.critic_num_mini_batch
+
+    def steps(fields: Sequence[Tensor], num_parts: int) -> None:
+        states, old_values, returns, *rest = fields
+        gradients.steps(states, old_values, value_norm.normalize(returns), num_parts, optimizer, Memory(*rest) if rest else None)
+
     gradients.loss.zero_(), buffer.norms.zero_()
     if cfg.valuenorm_update == "iteration":
         value_norm.update(returns)
     for _ in range(cfg.critic_epoch):
         shuffled = table.rows(epoch_order(states.shape[0], parts, 1, states.device))
         if cfg.valuenorm_update == "iteration":
-            _steps(gradients, optimizer, value_norm, shuffled, parts)
+            steps(shuffled, parts)
             continue
         for part in zip(*(field.chunk(parts) for field in shuffled)):
             value_norm.update(part[2])
-            _steps(gradients, optimizer, value_norm, part, 1)
+            steps(part, 1)
     updates = cfg.critic_epoch * parts
     return {"c_loss": gradients.loss / updates, "grad_norm": buffer.norms / updates}
-
-
-def _steps(gradients: CriticGradients, optimizer: torch.optim.Optimizer, value_norm: Union[ValueNorm, NoValueNorm],
-           fields: Sequence[Tensor], num_parts: int) -> None:
-    """On equal parts of states, old values, returns and what a recurrent critic remembers."""
-    states, old_values, returns, *memory = fields
-    targets = value_norm.normalize(returns)
-    if not memory:
-        gradients.steps_plain(states, old_values, targets, num_parts, optimizer)
-        return
-    for part in zip(*(field.chunk(num_parts) for field in (states, old_values, targets, *memory))):
-        gradients.step(optimizer, *part[:3], Memory(*part[3:]))

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import math
-from typing import List
+from typing import Callable, List, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from happo_gpu import distributed
+from happo_gpu.algo.batch import fetch, piece_sizes
+from happo_gpu.config.algo import AlgoConfig
 
 
 class FlatGradients:
@@ -55,3 +57,42 @@ class FlatGradients:
         self.norms.add_(norm)
         if max_norm < math.inf:
             self.flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+class Gradients:
+    """A network's gradients on a minibatch, worked off in pieces that fit a cache, and steps along them.
+
+    Plain samples, (B, ...) each field, are those without memory, menus and deaths. From outside ``add_plain``, ``steps_plain`` and
+    ``fetch`` may be replaced by faster versions of themselves.
+    """
+
+    def __init__(self, network: nn.Module, cfg: AlgoConfig) -> None:
+        self.cfg, self.buffer = cfg, FlatGradients(network)
+        self.device = self.buffer.flat.device
+        self.add_plain: Callable[..., None] = self._add_plain
+        self.steps_plain: Callable[..., None] = self._steps_plain
+        self.fetch = fetch
+
+    def _add_plain(self, *args: Tensor) -> None:
+        """Adds the gradients of plain samples; the last argument is their weight in the minibatch, 0-d."""
+        raise NotImplementedError
+
+    def _steps_plain(self, *args) -> None:
+        """Steps on equal parts of plain samples, one after the other; after the fields come the number of parts and the optimiser."""
+        *fields, num_parts, optimizer = args
+        for part in zip(*(field.chunk(num_parts) for field in fields)):
+            self.accumulate_plain(part)
+            self.take(optimizer)
+
+    def accumulate_plain(self, fields: Sequence[Tensor]) -> None:
+        """Gradients of one minibatch."""
+        self.buffer.zero()
+        sizes = piece_sizes(len(fields[0]), 1, self.device)
+        for piece in zip(*(field.split(sizes) for field in fields)) if len(sizes) > 1 else [fields]:
+            self.add_plain(*piece, torch.full((), len(piece[0]) / len(fields[0]), device=self.device))
+
+    def take(self, optimizer: torch.optim.Optimizer) -> None:
+        """A step along what has accumulated."""
+        self.buffer.average()
+        self.buffer.clip(self.cfg.gradient_limit)
+        optimizer.step()

@@ -1,13 +1,13 @@
 """How an actor steps under PPO and A2C: epochs of shuffled minibatches."""
 from __future__ import annotations
 
-from typing import Callable, Union
+from typing import Union
 
 import torch
 from torch import Tensor
 
-from happo_gpu.algo.batch import ActorBatch, epoch_order, fetch
-from happo_gpu.algo.gradients import FlatGradients
+from happo_gpu.algo.batch import ActorBatch, epoch_order
+from happo_gpu.algo.gradients import Gradients
 from happo_gpu.algo.surrogate import active_mean, approximate_kl, clipped_surrogate, probability_ratio
 from happo_gpu.config.algo import AlgoConfig
 from happo_gpu.nets.actor import Actor
@@ -15,6 +15,7 @@ from happo_gpu.nets.distributions import Distribution
 from happo_gpu.types import Stats
 
 Share = Union[Tensor, float]
+
 
 def actor_loss(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig) -> Tensor:
     """Negative surrogate of a batch, without the entropy bonus, 0-d: clipped (PPO) or plain (A2C)."""
@@ -36,54 +37,34 @@ def mean_entropy(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig)
     return active_mean(distribution.entropy(), batch.active if masks_entropy(distribution, cfg) else None)
 
 
-class ActorGradients:
-    """An actor's gradients on a minibatch, worked off in pieces that fit a cache, and steps along them.
-
-    From outside ``add_plain``, ``steps_plain`` and ``fetch`` may be replaced by faster versions of themselves.
+class ActorGradients(Gradients):
+    """An actor's.
 
     Attributes:
         sums: (2,) loss and entropy, summed over minibatches.
     """
 
     def __init__(self, actor: Actor, cfg: AlgoConfig) -> None:
-        self.actor, self.cfg = actor, cfg
-        self.buffer = FlatGradients(actor)
-        self.device = self.buffer.flat.device
+        super().__init__(actor, cfg)
+        self.actor = actor
         self.sums = torch.zeros(2, device=self.device)
-        self.add_plain: Callable[..., None] = self._add_plain
-        self.steps_plain: Callable[..., None] = self._steps_plain
-        self.fetch = fetch
 
     def steps(self, batch: ActorBatch, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
         """Steps on equal parts of a batch, one after the other."""
         if batch.is_plain:
             self.steps_plain(batch.obs, batch.actions, batch.log_probs, batch.advantage, num_parts, optimizer)
-        else:
-            self._steps(batch, num_parts, optimizer)
-
-    def _steps_plain(self, obs: Tensor, actions: Tensor, log_probs: Tensor, advantage: Tensor, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
-        self._steps(ActorBatch(obs, actions, log_probs, advantage), num_parts, optimizer)
-
-    def _steps(self, batch: ActorBatch, num_parts: int, optimizer: torch.optim.Optimizer) -> None:
+            return
         for part in batch.parts(num_parts):
             self._accumulate(part)
-            self.buffer.average()
-            self.buffer.clip(self.cfg.gradient_limit)
-            optimizer.step()
+            self.take(optimizer)
 
     def _accumulate(self, batch: ActorBatch) -> None:
-        """Gradients of the whole batch's loss."""
+        """Gradients of the whole batch's loss, where its samples are not plain."""
         self.buffer.zero()
         for piece in batch.pieces():
-            of_samples = batch.share_of(piece, masked=False)
-            if piece.is_plain:
-                fields = (piece.obs, piece.actions, piece.log_probs, piece.advantage)
-                self.add_plain(*fields, torch.full((), of_samples, device=self.device))
-            else:
-                self._add(piece, of_samples, batch.share_of(piece, masked=True))
+            self._add(piece, batch.share_of(piece, masked=False), batch.share_of(piece, masked=True))
 
     def _add_plain(self, obs: Tensor, actions: Tensor, log_probs: Tensor, advantage: Tensor, share: Tensor) -> None:
-        """Of samples (b, ...) without memory, menus or deaths; ``share`` is their weight in the batch, 0-d."""
         self._add(ActorBatch(obs, actions, log_probs, advantage), share, share)
 
     @torch.enable_grad()

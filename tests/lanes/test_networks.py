@@ -1,12 +1,10 @@
 """Compiled networks: gradients, log-probabilities, values and samples are those of torch, for any number of samples on any number of threads."""
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
-from conftest import CPU, compose_config, random_rollout
+from conftest import CPU, compose_config
 from happo_gpu import accelerate, warm_up
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.lanes import kernel
@@ -161,44 +159,3 @@ def test_what_would_need_the_rows_twice_is_refused():
     sums = Sums()
     with pytest.raises(Unsupported, match="meets the rows once more"):
         kernel.Kernel(sums.again, 0, [torch.zeros(1, 3)])
-
-
-PLAIN = [AgentSpec("left", 5, box(2)), AgentSpec("right", 3, box(4))]
-
-
-@pytest.mark.parametrize("overrides", [
-    [], ["algo.weight_decay=0.1", "algo.use_max_grad_norm=false"], ["algo.adaptive_kl=0.01", "algo.use_linear_lr_decay=false"],
-    ["algo.valuenorm_update=minibatch", "algo.max_grad_norm=0.1"], ["algo=MAPPO", "algo.model.share_param=false"],
-], ids=" ".join)
-def test_whole_updates_in_compiled_steps_end_where_torchs_adam_does(capsys, overrides):
-    cfg = compose_config("algo.model.hidden_sizes=[37,26]", "algo.actor_num_mini_batch=3", "algo.critic_num_mini_batch=2", "algo.episode_length=4",
-                         "algo.lr=0.01", *overrides).algo
-    ends = []
-    for compiled in (False, True):
-        torch.manual_seed(2)
-        learner, rollout = random_rollout(PLAIN, cfg)
-        if compiled:
-            warm_up.compile_learner(learner, learner.policy(1))
-        stats = []
-        for update in range(3):
-            torch.manual_seed(update)
-            learner.set_progress(update / 5)
-            stats.append(learner.update(rollout))
-            if update == 0:  # as a run that was stopped and goes on
-                learner.load_state_dict(copy.deepcopy(learner.state_dict()))
-        ends.append((learner.state_dict(), stats))
-    (plain, plain_stats), (fast, fast_stats) = ends
-    for mine, torchs in zip(tensors_of(fast), tensors_of(plain)):
-        torch.testing.assert_close(mine, torchs, rtol=1e-3, atol=1e-4)
-    for mine, torchs in zip(fast_stats, plain_stats):
-        for tag, value in torchs.items():
-            torch.testing.assert_close(mine[tag], value, rtol=1e-3, atol=1e-4, msg=lambda text, tag=tag: f"{tag}: {text}")
-    assert capsys.readouterr().out == ""
-
-
-def tensors_of(state):
-    """Of a state dict, in order."""
-    if isinstance(state, torch.Tensor):
-        return [state.float()]
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else []
-    return [tensor for value in values for tensor in tensors_of(value)]
