@@ -7,7 +7,8 @@ Every size runs in a process of its own, on the main command's settings (further
 it is worth compiling. A rate is the median over rounds; a step is one control step of 20 ms of one environment. ``learner`` trains on a rollout
 that no simulator fills. The floor is the time that the iteration's matrix products would take at the speed that this machine reaches on
 a large one, and the fraction is floor over measured time. ``cores_in_use`` is the processor's time over that of the clock and the
-threads; num_threads=1 in a second run says what the other cores bring. What logging and evaluations add is overheads.py's question. Writes
+threads, of which those that spin are busy, too; ``over_one_thread`` is how many times as fast an iteration is on all threads as on one,
+in turn within the run. What logging and evaluations add is overheads.py's question. Writes
 benchmarks/results/throughput_<device>.json and .png.
 """
 from __future__ import annotations
@@ -69,6 +70,7 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     busy = time.process_time(), time.perf_counter()
     seconds = {name: timed(piece, device, rounds) for name, piece in pieces.items()}
     busy = (time.process_time() - busy[0]) / (time.perf_counter() - busy[1]) / threads.count()
+    scaling = over_one_thread(trainer.iterate, device, rounds) if device.type == "cpu" else 1.0
     trainer.logger.close()
     home.cleanup()
     steps = trainer.frames_per_epoch
@@ -82,7 +84,7 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
         "rates": {name: steps / value for name, value in seconds.items()},
         "decisions_per_s": steps / task.decimation / seconds["end_to_end"],
         "agent_steps_per_s": steps * len(task.agents) / seconds["end_to_end"],
-        "cores_in_use": busy, "seconds_per_million_steps": 1e6 * seconds["end_to_end"] / steps,
+        "cores_in_use": busy, "over_one_thread": scaling, "seconds_per_million_steps": 1e6 * seconds["end_to_end"] / steps,
         "peak_memory_mb": peak_memory_mb(device), "start_up_seconds": start_up,
         "learner_gflop": flops / 1e9, "matmul_peak_gflops": peak / 1e9,
         "learner_floor_seconds": flops / peak, "learner_fraction_of_floor": flops / peak / seconds["learner"],
@@ -105,6 +107,25 @@ def timed(piece, device, rounds: int) -> float:
     while len(taken) < rounds and (len(taken) < 3 or sum(taken) < 20.0):
         taken.append(once())
     return median(taken)
+
+
+def over_one_thread(piece, device, rounds: int) -> float:
+    """Seconds on one thread over those on all, of a call; the median of pairs, for the machine's speed varies."""
+    import torch
+    from happo_gpu import threads
+
+    number, theirs = threads.count(), torch.get_num_threads()
+    use = threads.take_over if theirs < number else torch.set_num_threads  # compiled code's threads, or torch's
+    if number == 1:
+        return 1.0
+
+    def seconds(count: int) -> float:
+        use(count)
+        return timed(piece, device, 3)
+
+    ratio = median(seconds(1) / seconds(number) for _ in range(rounds))
+    use(number)
+    return ratio
 
 
 def update_flops(learner, cfg, num_envs: int) -> float:
@@ -159,7 +180,7 @@ def show(row: dict) -> None:
     rates = row["rates"]
     cells = [f"{rates[name]:,.0f}" for name in ("simulator", "simulator_and_inference", "learner", "end_to_end")]
     print(f"{row['num_envs']:>9,}" + "".join(f"{cell:>14}" for cell in cells) + f"{row['decisions_per_s']:>12,.0f}"
-          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %", flush=True)
+          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %{row['over_one_thread']:>15.2f}", flush=True)
 
 
 def draw(rows: list, path: Path) -> None:
@@ -191,7 +212,7 @@ def main() -> None:
         print(json.dumps(measure(num_envs, overrides, arguments.rounds, arguments.profile)))
         return
     output = arguments.output or ROOT / "benchmarks" / "results" / f"throughput_{device_name()}.json"
-    print(f"{'envs':>9}{'simulator':>14}{'+ inference':>14}{'learner':>14}{'end to end':>14}{'decisions':>12}{'MB':>10}{'of floor':>12}")
+    print(f"{'envs':>9}{'simulator':>14}{'+ inference':>14}{'learner':>14}{'end to end':>14}{'decisions':>12}{'MB':>10}{'of floor':>12}{'over 1 thread':>15}")
     rows = []
     for num_envs in arguments.num_envs:
         command = [sys.executable, __file__, "--worker", "--num-envs", str(num_envs), "--rounds", str(arguments.rounds),

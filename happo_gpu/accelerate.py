@@ -10,11 +10,11 @@ from typing import Any, Callable, Iterable, List, Sequence, Set, Tuple
 
 import torch
 
-from happo_gpu import loops
+from happo_gpu import loops, threads
 from happo_gpu.captured import Captured, tensors_of
 from happo_gpu.config import ConfigError
 from happo_gpu.lanes.chain import Link, chain
-from happo_gpu.lanes.gather import gather
+from happo_gpu.lanes.gather import gather, has_torchs_threads
 from happo_gpu.lanes.kernel import FEWEST, Kernels, compiler
 
 Hot = Tuple[Any, str, str]  # (object, attribute that is called, method that it calls)
@@ -96,6 +96,14 @@ def compile_steps(gradients: Any, adam: Any, fields: Sequence[torch.Tensor]) -> 
         return False
     gradients.steps_plain = steps
     return True
+
+
+def take_threads(number: int = 0) -> None:
+    """So many threads, or those that torch has, for compiled code; for torch, too, if they are the same, else one: two pools would spin against each other."""
+    if has_torchs_threads():
+        torch.set_num_threads(number or threads.count())
+    else:
+        threads.take_over(number)
 
 
 def fetch_on_all_threads(owner: Any) -> None:

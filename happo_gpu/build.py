@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
-from happo_gpu import accelerate, checkpoint, console, distributed, memory, precision, threads, warm_up
+from happo_gpu import accelerate, checkpoint, console, distributed, memory, precision, warm_up
 from happo_gpu.algo.on_policy import OnPolicyLearner
 from happo_gpu.config import Config, ConfigError
 from happo_gpu.config.algo import AlgoConfig
@@ -228,7 +228,7 @@ def build_trainer(
                       cfg.train.max_rollbacks if cfg.on_nan == "rollback" else 0)
     if mode == "compile":
         if warm_up.compile_learner(learner, trainer.policy, plain=task.available_buf is None and task.active_buf is None):
-            threads.take_over()
+            accelerate.take_threads()
     elif mode == "graph":
         warm_up.capture_learner(learner)
     for each in (task, eval_task):

@@ -1,4 +1,4 @@
-"""How many threads compiled code may use. Where it does most of the work, torch keeps to one: two pools would spin against each other."""
+"""How many threads compiled code may use."""
 from __future__ import annotations
 
 from typing import Optional

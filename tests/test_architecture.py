@@ -17,7 +17,7 @@ BASE = {"config", "types", "geometry", "loops"}
 LAYERS: List[Tuple[str, Set[str]]] = [
     ("config", set()), ("saved", {"config"}), ("process", set()), ("signals", set()), ("isaac", {"config"}), ("types", set()), ("geometry", set()), ("loops", set()),
     ("sim", BASE | {"threads"}), ("nets", BASE | {"distributed"}), ("distributed", BASE), ("kept", set()), ("captured", BASE),
-    ("threads", set()), ("lanes", BASE | {"kept", "threads"}), ("accelerate", BASE | {"captured", "lanes"}),
+    ("threads", set()), ("lanes", BASE | {"kept", "threads"}), ("accelerate", BASE | {"captured", "lanes", "threads"}),
     ("outside.worker", set()), ("outside", BASE),
     ("tasks", BASE | {"sim.base", "sim.locomotion", "outside"}),
     ("data", BASE),

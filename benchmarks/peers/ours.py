@@ -14,7 +14,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from work import EPISODE, NUM_ACTIONS, NUM_OBS, NUM_STATES, Job, Noise, Turns, advance, agent_names, reward_of  # noqa: E402
 
-from happo_gpu import threads, warm_up  # noqa: E402
+from happo_gpu import accelerate, warm_up  # noqa: E402
 from happo_gpu.algo.on_policy import OnPolicyLearner  # noqa: E402
 from happo_gpu.config.algo import AlgoConfig  # noqa: E402
 from happo_gpu.config.schema import typed  # noqa: E402
@@ -69,7 +69,7 @@ def main() -> None:
     task.reset()
     while True:
         turns.begin()
-        threads.take_over(turns.threads)
+        accelerate.take_threads(turns.threads)
         collect(task, policy, rollout)
         turns.updating()
         learner.update(rollout)

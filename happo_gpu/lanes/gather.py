@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import subprocess
 
 import torch
 from torch import Tensor
@@ -13,6 +14,12 @@ from happo_gpu.lanes.kernel import library
 _TEXT = """
 #include <stdint.h>
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+extern "C" int most() { return omp_get_max_threads(); }
+#else
+extern "C" int most() { return 0; }
+#endif
 extern "C" void gather(const float *table, long columns, const int64_t *order, long count, float *out, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long i = 0; i < count; ++i) memcpy(out + i * columns, table + order[i] * columns, columns * sizeof(float));
@@ -23,6 +30,19 @@ extern "C" void gather(const float *table, long columns, const int64_t *order, l
 @functools.lru_cache(maxsize=None)
 def _library() -> ctypes.CDLL:
     return library("gather", _TEXT, ())
+
+
+def has_torchs_threads() -> bool:
+    """Whether torch and compiled code share one pool of threads: some builds of torch bring an OpenMP of their own."""
+    try:
+        most = _library().most
+    except (OSError, subprocess.SubprocessError):  # no compiler
+        return False
+    number = torch.get_num_threads()
+    torch.set_num_threads(number + 1)
+    shared = most() == number + 1
+    torch.set_num_threads(number)
+    return shared
 
 
 def gather(table: Tensor, order: Tensor) -> Tensor:

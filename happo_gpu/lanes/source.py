@@ -88,11 +88,13 @@ static inline F tanh_(F x) {
   p = p * q - f(5.37397155531e-2f); p = p * q + f(1.33314422036e-1f); p = p * q - f(3.33332819422e-1f);
   return size < 0.625f ? p * q * x + x : copysign_((f(1.0f) - e) / (f(1.0f) + e), x);
 }
-template <class R, class S> static inline void take(R *row, const S *from, long stride, long count) {
-  for (long i = 0; i < T; ++i) row[i] = (R)from[(i < count ? i : count - 1) * stride];
+template <class R, class S> static inline void take(R *__restrict row, const S *__restrict from, long stride, long count) {
+  if (count == T) for (long i = 0; i < T; ++i) row[i] = (R)from[i * stride];
+  else for (long i = 0; i < T; ++i) row[i] = (R)from[(i < count ? i : count - 1) * stride];
 }
-template <class R, class S> static inline void give(const R *row, S *to, long stride, long count) {
-  for (long i = 0; i < count; ++i) to[i * stride] = (S)row[i];
+template <class R, class S> static inline void give(const R *__restrict row, S *__restrict to, long stride, long count) {
+  if (count == T) for (long i = 0; i < T; ++i) to[i * stride] = (S)row[i];
+  else for (long i = 0; i < count; ++i) to[i * stride] = (S)row[i];
 }
 """ % TILE
 
@@ -106,10 +108,11 @@ _PRODUCTS = """
 #endif
 #define BROAD (2 * W)
 static long broad(long width) { return (width + BROAD - 1) / BROAD * BROAD; }
-static void pack(const float *from, long row_step, long column_step, long M, long K, float *to) {
+static inline void pack(const float *__restrict from, long row_step, long column_step, long M, long K, float *__restrict to) {
   for (long m = 0; m < M; m += PANEL) {
     const long rows = M - m < PANEL ? M - m : PANEL;
-    for (long k = 0; k < K; ++k) for (long i = 0; i < rows; ++i) *to++ = from[(m + i) * row_step + k * column_step];
+    if (rows == PANEL) for (long k = 0; k < K; ++k, to += PANEL) UNROLLED for (long i = 0; i < PANEL; ++i) to[i] = from[(m + i) * row_step + k * column_step];
+    else for (long k = 0; k < K; ++k) for (long i = 0; i < rows; ++i) *to++ = from[(m + i) * row_step + k * column_step];
   }
 }
 template <int R, bool PACKED> static inline void panel(long K, const float *left, const float *right, float *out, long width, bool add) {
@@ -143,6 +146,14 @@ static inline void turn(F *v) {  // W vectors of W numbers: rows become columns,
     }
     UNROLLED for (int i = 0; i < W; ++i) v[i] = u[i];
   }
+}
+static inline void total(const float *own, long size, int team, long M, long K, float *to) {  // of what each thread has summed
+  for (long m = 0; m < M; ++m, own += broad(K), to += K)
+    for (long k = 0; k < K; k += W) {
+      F sum = *(const F *)(own + k);
+      for (int t = 1; t < team; ++t) sum += *(const F *)(own + t * size + k);
+      memcpy(to + k, &sum, sizeof(float) * (K - k < W ? K - k : W));
+    }
 }
 template <int M> static void outer(float *sums, long K, const F (*left)[T / W], const F (*right)[T / W], long count, float *turned) {
   const long width = broad(K);
@@ -274,8 +285,7 @@ class _Writer:
                          f"sum += own[t * size + {self._offset('S')} + ({slot} + k) * W + w]; ((float *)p[{storage}])[k] = sum; }}")
         for i, outer in enumerate(program.outers):
             (M, K), at = outer.shape, self._offset(f"outer_{i}")
-            lines.append(f"for (long m = 0; m < {M}; ++m) for (long k = 0; k < {K}; ++k) {{ float sum = 0.0f; for (int t = 0; t < team; ++t) "
-                         f"sum += own[t * size + {at} + m * broad({K}) + k]; ((float *)p[{outer.storage}])[m * {K} + k] = sum; }}")
+            lines.append(f"total(own + {at}, size, team, {M}, {K}, (float *)p[{outer.storage}]);")
         lines += [self._added(*transfer) for transfer in program.transfers]
         if program.end.lines or program.end_written:
             lines += ["const long n_ = n; (void)n_;", *(self._in_memory(line) for line in program.end.lines)]
@@ -294,7 +304,8 @@ class _Writer:
 
     def _added(self, target: Region, source: Region) -> str:
         """Adds sums to something laid out in its own way."""
-        loops = "".join(f"for (long i{axis} = 0; i{axis} < {size}; ++i{axis}) " for axis, size in enumerate(target.shape))
+        axes = sorted(range(len(target.shape)), key=lambda axis: -target.steps[axis])  # neighbours last
+        loops = "".join(f"for (long i{axis} = 0; i{axis} < {target.shape[axis]}; ++i{axis}) " for axis in axes)
         to, of = (" + ".join([str(each.offset), *(f"i{axis} * {step}" for axis, step in enumerate(each.steps))]) for each in (target, source))
         return f"{loops}((float *)p[{target.storage}])[{to}] += ((const float *)p[{source.storage}])[{of}];"
 
