@@ -116,15 +116,16 @@ def _simulated(cfg: Config, num_envs: int, device: torch.device, mode: str, trai
 
 def _accelerate(task, sim: PlanarSim, num_envs: int, device: torch.device, capture: bool) -> None:
     whole = [] if isinstance(task, Go1PushUpper) else [(task, "advance", "control_steps")]  # its leader decides within a decision
+    end = (task, "conclude", "end_decision")
     if device.type == "cuda":
         hot = [(sim, "servo", "_servo"), (sim, "substep", "_substep"), (task, "after_physics", "post_physics_step")]
         accelerate.compile_hot(hot, num_envs, capture and not whole)
-        if capture:
-            accelerate.capture(whole)
+        if capture and whole:
+            accelerate.capture([*whole, end])
         return
     # What is called by something compiled is compiled only when it is called by itself: by a team's leader, or while it is filmed.
-    hot = [(sim, "step", "step"), (task, "after_physics", "post_physics_step"), (task, "conclude", "end_decision")]
-    accelerate.compile_envs(hot + whole, num_envs)
+    hot = [(sim, "step", "step"), (task, "after_physics", "post_physics_step")]
+    accelerate.compile_envs([*hot, end, *whole], num_envs)
 
 
 def _build_sim(cfg: Config, num_envs: int, device: torch.device):
@@ -230,7 +231,7 @@ def build_trainer(
         if warm_up.compile_learner(learner, trainer.policy, plain=task.available_buf is None and task.active_buf is None):
             accelerate.take_threads()
     elif mode == "graph":
-        warm_up.capture_learner(learner)
+        warm_up.capture_learner(learner, trainer.policy)
     for each in (task, eval_task):
         warm_up.run_task(each)
     task.reset(stagger=cfg.task.env.staggerEpisodes)

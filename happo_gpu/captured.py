@@ -4,7 +4,7 @@ Not run yet: no GPU was at hand when it was written. What fails in it leads to t
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -12,43 +12,54 @@ from torch import Tensor
 _WARM_UPS = 3  # torch's advice: libraries set themselves up in the first calls, which a graph must not record
 
 
+class Recording(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    inputs: List[Tensor]  # what it reads in place of the arguments
+    written: List[int]  # those of them that it also writes
+
+
 class Captured:
     """Stands for a method that is one fixed sequence of operations, writes tensors in place and returns nothing.
 
-    Arguments are copied to where the graph reads them. Every combination of their shapes is a graph of its own.
+    Arguments are copied to where the graph reads them, and back where it has written them. Every combination of their shapes is a
+    graph of its own.
     """
 
     def __init__(self, method: Callable[..., None], owner: Any) -> None:
         self._method, self._owner = method, owner
-        self._graphs: Dict[Tuple, Tuple[torch.cuda.CUDAGraph, List[Tensor]]] = {}
+        self._recordings: Dict[Tuple, Recording] = {}
 
     def __call__(self, *args: Tensor) -> None:
         shapes = tuple(arg.shape for arg in args)
-        if shapes not in self._graphs:
-            self._graphs[shapes] = self._record(args)
-        graph, inputs = self._graphs[shapes]
+        if shapes not in self._recordings:
+            self._recordings[shapes] = self._record(args)
+        graph, inputs, written = self._recordings[shapes]
         for place, arg in zip(inputs, args):
             place.copy_(arg)
         graph.replay()
+        for i in written:
+            args[i].copy_(inputs[i])
 
-    def _record(self, args: Sequence[Tensor]) -> Tuple[torch.cuda.CUDAGraph, List[Tensor]]:
-        """Leaves the owner's tensors as they were: warming up changes them."""
+    def _record(self, args: Sequence[Tensor]) -> Recording:
+        """Leaves the owner's tensors and the random state as they were: warming up changes them."""
         inputs, state = [arg.clone() for arg in args], list(tensors_of(self._owner))
+        versions = [each._version for each in inputs]
         before = [tensor.detach().clone() for tensor in state]
         stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
         stream.wait_stream(torch.cuda.current_stream())
         try:
-            with torch.cuda.stream(stream):
-                for _ in range(_WARM_UPS):
+            with torch.random.fork_rng(devices={tensor.device for tensor in state if tensor.is_cuda}):
+                with torch.cuda.stream(stream):
+                    for _ in range(_WARM_UPS):
+                        self._method(*inputs)
+                torch.cuda.current_stream().wait_stream(stream)
+                with torch.cuda.graph(graph):
                     self._method(*inputs)
-            torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
-                self._method(*inputs)
         finally:  # also where recording fails, and the method runs without a graph from now on
             with torch.no_grad():
                 for tensor, value in zip(state, before):
                     tensor.copy_(value)
-        return graph, inputs
+        return Recording(graph, inputs, [i for i, (each, version) in enumerate(zip(inputs, versions)) if each._version != version])
 
 
 def tensors_of(owner: Any, depth: int = 3) -> Iterator[Tensor]:

@@ -27,15 +27,23 @@ def compile_learner(learner: OnPolicyLearner, policy: Policy, plain: bool = True
     if learner.chunk or cfg.model.precision == "bf16":
         return False  # compiled code has no memory and computes in float32
     actors = list(zip(learner.actors, learner.actor_gradients, learner.actor_optimizers, learner.groups)) if plain else []
-    accelerate.compile_networks([(learner.critic, "write_values", "_write_values"), *((actor, "write_log_probs", "_write_log_probs") for actor, *_ in actors)])
+    accelerate.compile_networks(_passes(learner, policy, plain))
     if policy.is_plain:
-        accelerate.compile_networks([(policy, "sample_plain", "_sample_plain")])
         policy.sample_plain(*_zeros(policy.device, policy.num_obs, *[policy.num_actions] * 3))
     done = [_compile_steps(learner.critic_gradients, learner.critic_optimizer, cfg, critic_samples(learner))]
     for _, gradients, optimizer, group in actors if cfg.actor_step != "trust_region" else []:
         done.append(_compile_steps(gradients, optimizer, cfg, actor_samples(learner.agents[group[0]], gradients.device)))
     run_learner(learner)
     return all(done) and len(done) == 1 + len(learner.actors)
+
+
+def _passes(learner: OnPolicyLearner, policy: Policy, plain: bool = True) -> List[accelerate.Hot]:
+    """What evaluates networks without learning: values, the actors' log-probabilities if they are ``plain``, and samples of a decision."""
+    found = [(learner.critic, "write_values", "_write_values")]
+    found += [(actor, "write_log_probs", "_write_log_probs") for actor in learner.actors if plain]
+    if policy.is_plain:
+        found.append((policy, "sample_plain", "_sample_plain"))
+    return found
 
 
 def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fields: List[torch.Tensor]) -> bool:
@@ -46,8 +54,9 @@ def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fiel
     return True
 
 
-def capture_learner(learner: OnPolicyLearner) -> None:
-    """An epoch's steps of each network as one CUDA graph; of several processes, which average in between, a minibatch's gradients."""
+def capture_learner(learner: OnPolicyLearner, policy: Policy) -> None:
+    """Likewise as CUDA graphs, one for an epoch's steps of each network; of several processes, which average in between, for a minibatch's gradients."""
+    accelerate.capture(_passes(learner, policy))
     every = [(learner.critic_gradients, learner.critic_optimizer), *zip(learner.actor_gradients, learner.actor_optimizers)]
     for gradients, optimizer in every:
         if distributed.SIZE == 1:

@@ -10,8 +10,9 @@ from typing import Tuple
 import pytest
 import torch
 
-from happo_gpu import build, config, threads
+from happo_gpu import accelerate, build, config, threads
 from happo_gpu.algo.on_policy import OnPolicyLearner
+from happo_gpu.captured import Captured
 from happo_gpu.config.files import composed_raw
 from happo_gpu.data.rollout import Rollout
 
@@ -81,3 +82,36 @@ def _seed_and_one_thread(monkeypatch):
     torch.manual_seed(3)
     torch.set_num_threads(1)
     monkeypatch.setattr(threads, "_own", None)
+
+
+class Nothing:
+    """In place of CUDA's streams, graphs and what records them: what is recorded runs instead, and no stream waits for another."""
+
+    def __init__(self, *args):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *error):
+        pass
+
+
+class Emulated(Captured):
+    """A recording whose replay calls the method on the recording's own inputs: a graph reads and writes the same addresses every time."""
+
+    def _record(self, args):
+        recording = super()._record(args)
+        recording.graph.replay = lambda: self._method(*recording.inputs)
+        return recording
+
+
+@pytest.fixture
+def emulated_graphs(monkeypatch):
+    """accelerate=graph without a GPU."""
+    for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, Nothing)
+    monkeypatch.setattr(accelerate, "Captured", Emulated)

@@ -57,7 +57,7 @@ def test_updates_in_graphs_end_where_eager_ones_do(capsys):
         torch.manual_seed(5)
         learner = build.build_learner(cfg, task, GPU, 1)
         if captured:
-            warm_up.capture_learner(learner)
+            warm_up.capture_learner(learner, learner.policy(1))
         else:
             rollout, policy = Rollout.like(task, cfg.algo.episode_length), learner.policy(task.num_envs)
             task.reset()
@@ -76,9 +76,9 @@ def test_a_rollout_and_an_update_never_wait_for_the_host(mode):
     cfg = compose_config("num_envs=1009", "sim_device=cuda:0", "rl_device=cuda:0")
     task = build.build_task(cfg, 1009, GPU, mode)
     learner = build.build_learner(cfg, task, GPU, 1)
-    if mode == "graph":
-        warm_up.capture_learner(learner)
     rollout, policy = Rollout.like(task, cfg.algo.episode_length), learner.policy(task.num_envs)
+    if mode == "graph":
+        warm_up.capture_learner(learner, policy)
     task.reset()
     for strict in (False, True):  # the first iteration compiles and records
         torch.cuda.set_sync_debug_mode("error" if strict else "default")

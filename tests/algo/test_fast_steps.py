@@ -8,7 +8,6 @@ import torch
 
 from conftest import compose_config, random_rollout
 from happo_gpu import accelerate, warm_up
-from happo_gpu.captured import Captured
 from happo_gpu.types import AgentSpec, box
 
 
@@ -17,43 +16,8 @@ def _warnings(monkeypatch):
     monkeypatch.setattr(accelerate, "_warned", set())
 
 
-class Nothing:
-    """In place of CUDA's streams, graphs and what records them: what is recorded runs instead, and no stream waits for another."""
-
-    def __init__(self, *args):
-        pass
-
-    def wait_stream(self, other):
-        pass
-
-    def __enter__(self):
-        pass
-
-    def __exit__(self, *error):
-        pass
-
-
-class Emulated(Captured):
-    """A recording whose replay calls the method on the recording's own inputs: a graph reads and writes the same addresses every time."""
-
-    def _record(self, args):
-        _, inputs = super()._record(args)
-        graph = Nothing()
-        graph.replay = lambda: self._method(*inputs)
-        return graph, inputs
-
-
-@pytest.fixture
-def no_gpu_needed(monkeypatch):
-    for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
-        monkeypatch.setattr(torch.cuda, name, Nothing)
-    monkeypatch.setattr(accelerate, "Captured", Emulated)
-
-
 PLAIN = [AgentSpec("left", 5, box(2)), AgentSpec("right", 3, box(4))]
-
-
-WAYS = {"compiled": lambda learner: warm_up.compile_learner(learner, learner.policy(1)), "recorded": warm_up.capture_learner}
+WAYS = {"compiled": warm_up.compile_learner, "recorded": warm_up.capture_learner}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -61,7 +25,7 @@ WAYS = {"compiled": lambda learner: warm_up.compile_learner(learner, learner.pol
     [], ["algo.weight_decay=0.1", "algo.use_max_grad_norm=false"], ["algo.adaptive_kl=0.01", "algo.use_linear_lr_decay=false"],
     ["algo.valuenorm_update=minibatch", "algo.max_grad_norm=0.1"], ["algo=MAPPO", "algo.model.share_param=false"],
 ], ids=" ".join)
-def test_whole_updates_in_faster_steps_end_where_torchs_adam_does(no_gpu_needed, capsys, way, overrides):
+def test_whole_updates_in_faster_steps_end_where_torchs_adam_does(emulated_graphs, capsys, way, overrides):
     cfg = compose_config("algo.model.hidden_sizes=[37,26]", "algo.actor_num_mini_batch=3", "algo.critic_num_mini_batch=2", "algo.episode_length=4",
                          "algo.lr=0.01", *overrides).algo
     ends = []
@@ -69,7 +33,7 @@ def test_whole_updates_in_faster_steps_end_where_torchs_adam_does(no_gpu_needed,
         torch.manual_seed(2)
         learner, rollout = random_rollout(PLAIN, cfg)
         if is_fast:
-            WAYS[way](learner)
+            WAYS[way](learner, learner.policy(1))
             assert all(each.steps_plain != each._steps_plain for each in (*learner.actor_gradients, learner.critic_gradients))
         stats = []
         for update in range(3):
