@@ -70,7 +70,7 @@ def measure(num_envs: int, overrides: list, rounds: int, profile: str) -> dict:
     busy = time.process_time(), time.perf_counter()
     seconds = {name: timed(piece, device, rounds) for name, piece in pieces.items()}
     busy = (time.process_time() - busy[0]) / (time.perf_counter() - busy[1]) / threads.count()
-    scaling = over_one_thread(trainer.iterate, device, rounds) if device.type == "cpu" else 1.0
+    scaling = over_one_thread(trainer.iterate) if device.type == "cpu" else None
     trainer.logger.close()
     home.cleanup()
     steps = trainer.frames_per_epoch
@@ -109,23 +109,27 @@ def timed(piece, device, rounds: int) -> float:
     return median(taken)
 
 
-def over_one_thread(piece, device, rounds: int) -> float:
-    """Seconds on one thread over those on all, of a call; the median of pairs, for the machine's speed varies."""
+def over_one_thread(piece) -> float:
+    """Seconds of a call on one thread over those on all: the median of pairs, for the machine's speed varies."""
     import torch
     from happo_gpu import threads
 
-    number, theirs = threads.count(), torch.get_num_threads()
-    use = threads.take_over if theirs < number else torch.set_num_threads  # compiled code's threads, or torch's
+    number = threads.count()
     if number == 1:
         return 1.0
+    use = threads.take_over if torch.get_num_threads() < number else torch.set_num_threads  # compiled code's threads, or torch's
 
     def seconds(count: int) -> float:
         use(count)
-        return timed(piece, device, 3)
+        piece()
+        started = time.perf_counter()
+        piece()
+        return time.perf_counter() - started
 
-    ratio = median(seconds(1) / seconds(number) for _ in range(rounds))
-    use(number)
-    return ratio
+    pairs, started = [], time.perf_counter()
+    while len(pairs) < 3 or len(pairs) < 30 and time.perf_counter() - started < 20.0:
+        pairs.append(seconds(1) / seconds(number))
+    return median(pairs)
 
 
 def update_flops(learner, cfg, num_envs: int) -> float:
@@ -180,7 +184,7 @@ def show(row: dict) -> None:
     rates = row["rates"]
     cells = [f"{rates[name]:,.0f}" for name in ("simulator", "simulator_and_inference", "learner", "end_to_end")]
     print(f"{row['num_envs']:>9,}" + "".join(f"{cell:>14}" for cell in cells) + f"{row['decisions_per_s']:>12,.0f}"
-          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %{row['over_one_thread']:>15.2f}", flush=True)
+          f"{row['peak_memory_mb']:>10,.0f}{100 * row['learner_fraction_of_floor']:>10.0f} %{row['over_one_thread'] or float('nan'):>15.2f}", flush=True)
 
 
 def draw(rows: list, path: Path) -> None:

@@ -6,7 +6,7 @@ on disk; on CUDA torch.compile does.
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Iterable, List, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch
 
@@ -137,22 +137,22 @@ def capture(functions: Iterable[Hot]) -> None:
 def capture_steps(gradients: Any, adam: Any) -> None:
     """Replaces ``gradients.steps_plain`` by one CUDA graph for all minibatches of an epoch, ``adam``'s steps among them."""
 
+    recorded: Dict[int, Captured] = {}  # by the number of minibatches
+
     def epoch(num_parts: int, *fields: torch.Tensor) -> None:
         for part in zip(*(field.chunk(num_parts) for field in fields)):
             gradients.accumulate_plain(part)
-            adam.take()
-
-    @functools.lru_cache(maxsize=None)
-    def recorded(num_parts: int) -> Captured:
-        return Captured(functools.partial(epoch, num_parts), [gradients, adam])
+            adam.clip_and_step()
 
     def steps(*args: Any) -> None:
         *fields, num_parts, _ = args
+        if num_parts not in recorded:
+            recorded[num_parts] = Captured(functools.partial(epoch, num_parts), [gradients, adam])
         adam.begin()
-        recorded(num_parts)(*fields)
+        recorded[num_parts](*fields)
         adam.end(num_parts)
 
-    gradients.steps_plain = _with_fallback(gradients, "steps_plain", gradients.steps_plain, lambda args: steps)
+    gradients.steps_plain = _with_fallback(gradients, "steps_plain", gradients._steps_plain, lambda args: steps)
 
 
 def _capturing(compile_: Compiler, owner: Any) -> Compiler:

@@ -4,6 +4,8 @@ Not run yet: no GPU was at hand when it was written. What fails in it leads to t
 """
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -41,25 +43,45 @@ class Captured:
             args[i].copy_(inputs[i])
 
     def _record(self, args: Sequence[Tensor]) -> Recording:
-        """Leaves the owner's tensors and the random state as they were: warming up changes them."""
+        """Leaves the owner's tensors, the random state and the current stream as they were: warming up changes them, and a failure would."""
         inputs, state = [arg.clone() for arg in args], list(tensors_of(self._owner))
         versions = [each._version for each in inputs]
         before = [tensor.detach().clone() for tensor in state]
-        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        stream.wait_stream(torch.cuda.current_stream())
+        graph, (pool, stream), current = torch.cuda.CUDAGraph(), _recorder(), torch.cuda.current_stream()
+        stream.wait_stream(current)
         try:
-            with torch.random.fork_rng(devices={tensor.device for tensor in state if tensor.is_cuda}):
+            with torch.random.fork_rng(devices={tensor.device for tensor in (*state, *inputs) if tensor.is_cuda}):
                 with torch.cuda.stream(stream):
-                    for _ in range(_WARM_UPS):
+                    for _ in range(_WARM_UPS - 1):
                         self._method(*inputs)
-                torch.cuda.current_stream().wait_stream(stream)
-                with torch.cuda.graph(graph):
+                    with _without_waiting():
+                        self._method(*inputs)
+                current.wait_stream(stream)
+                with torch.cuda.graph(graph, pool=pool, stream=stream):
                     self._method(*inputs)
         finally:  # also where recording fails, and the method runs without a graph from now on
+            torch.cuda.set_stream(current)
             with torch.no_grad():
                 for tensor, value in zip(state, before):
                     tensor.copy_(value)
         return Recording(graph, inputs, [i for i, (each, version) in enumerate(zip(inputs, versions)) if each._version != version])
+
+
+@functools.lru_cache(maxsize=None)
+def _recorder() -> Tuple[Any, Any]:
+    """Memory and stream of all recordings: no tensor that a graph makes is read after its replay, so that the next may have its place."""
+    return torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+
+
+@contextlib.contextmanager
+def _without_waiting() -> Iterator[None]:
+    """Where what would wait for the host fails. A recording fails at it, too, but leaves CUDA's random numbers unusable in some versions of torch."""
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def tensors_of(owner: Any, depth: int = 3) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Everything compiled or recorded that a run needs, before any clock of training runs."""
+"""Everything compiled that a run needs, before any clock of training runs; graphs are recorded at the first call of each, for its shapes."""
 from __future__ import annotations
 
 import contextlib
@@ -56,8 +56,12 @@ def _compile_steps(gradients, optimizer: torch.optim.Adam, cfg: AlgoConfig, fiel
 
 def capture_learner(learner: OnPolicyLearner, policy: Policy) -> None:
     """Likewise as CUDA graphs, one for an epoch's steps of each network; of several processes, which average in between, for a minibatch's gradients."""
+    if learner.chunk:
+        return  # nothing below is called where networks have memory
     accelerate.capture(_passes(learner, policy))
-    every = [(learner.critic_gradients, learner.critic_optimizer), *zip(learner.actor_gradients, learner.actor_optimizers)]
+    every = [(learner.critic_gradients, learner.critic_optimizer)]
+    if learner.cfg.actor_step != "trust_region":
+        every += zip(learner.actor_gradients, learner.actor_optimizers)
     for gradients, optimizer in every:
         if distributed.SIZE == 1:
             accelerate.capture_steps(gradients, FlatAdam(gradients.buffer, optimizer, learner.cfg.gradient_limit))

@@ -9,10 +9,11 @@ from typing import Tuple
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
-from happo_gpu import accelerate, build, config, threads
+from happo_gpu import accelerate, build, captured, config, threads
 from happo_gpu.algo.on_policy import OnPolicyLearner
-from happo_gpu.captured import Captured
 from happo_gpu.config.files import composed_raw
 from happo_gpu.data.rollout import Rollout
 
@@ -84,8 +85,8 @@ def _seed_and_one_thread(monkeypatch):
     monkeypatch.setattr(threads, "_own", None)
 
 
-class Nothing:
-    """In place of CUDA's streams, graphs and what records them: what is recorded runs instead, and no stream waits for another."""
+class Anything:
+    """In place of a CUDA stream, and of what makes one current: nothing waits for anything."""
 
     def __init__(self, *args):
         pass
@@ -100,18 +101,49 @@ class Nothing:
         pass
 
 
-class Emulated(Captured):
-    """A recording whose replay calls the method on the recording's own inputs: a graph reads and writes the same addresses every time."""
+class Tape(TorchDispatchMode):
+    """In place of torch.cuda.graph: what is recorded runs, and every operation is kept with the memory and the numbers that it had."""
 
-    def _record(self, args):
-        recording = super()._record(args)
-        recording.graph.replay = lambda: self._method(*recording.inputs)
-        return recording
+    def __init__(self, graph, **options):
+        super().__init__()
+        graph.operations = self._operations = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        done = operation(*args, **(kwargs or {}))
+        self._operations.append((operation, args, kwargs or {}, done))
+        return done
+
+
+class Graph:
+    """In place of a CUDA graph."""
+
+    recorded = 0  # of all that a test has replayed
+
+    def __init__(self):
+        Graph.recorded += 1
+
+    @torch.no_grad()
+    def replay(self):
+        for operation, args, kwargs, before in self.operations:
+            given = {_memory(each) for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)}
+            for old, new in zip(tree_flatten(before)[0], tree_flatten(operation(*args, **kwargs))[0]):
+                if isinstance(old, torch.Tensor) and _memory(old) not in given:  # else a view, or written in place
+                    old.detach().copy_(new)
+
+
+def _memory(tensor):
+    return tensor.untyped_storage()._cdata
 
 
 @pytest.fixture
 def emulated_graphs(monkeypatch):
     """accelerate=graph without a GPU."""
-    for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
-        monkeypatch.setattr(torch.cuda, name, Nothing)
-    monkeypatch.setattr(accelerate, "Captured", Emulated)
+    stand_ins = {"Stream": Anything, "current_stream": Anything, "stream": Anything, "set_stream": Anything, "CUDAGraph": Graph, "graph": Tape,
+                 "graph_pool_handle": Anything, "get_sync_debug_mode": Anything, "set_sync_debug_mode": Anything}
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(accelerate, "_warned", set())
+    monkeypatch.setattr(Graph, "recorded", 0)
+    captured._recorder.cache_clear()
+    yield Graph
+    captured._recorder.cache_clear()

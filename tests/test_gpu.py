@@ -15,6 +15,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 GPU = torch.device("cuda:0")
 
 
+@pytest.fixture(autouse=True)
+def _every_warning(monkeypatch):
+    monkeypatch.setattr(accelerate, "_warned", set())  # what falls back to eager code says so once
+
+
 @pytest.mark.parametrize("mode", ["compile", "graph"])
 def test_an_accelerated_task_computes_what_the_eager_one_does(mode, capsys):
     num_envs = 1009
@@ -72,7 +77,7 @@ def test_updates_in_graphs_end_where_eager_ones_do(capsys):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_a_rollout_and_an_update_never_wait_for_the_host(mode):
+def test_a_rollout_and_an_update_never_wait_for_the_host(capsys, mode):
     cfg = compose_config("num_envs=1009", "sim_device=cuda:0", "rl_device=cuda:0")
     task = build.build_task(cfg, 1009, GPU, mode)
     learner = build.build_learner(cfg, task, GPU, 1)
@@ -87,3 +92,21 @@ def test_a_rollout_and_an_update_never_wait_for_the_host(mode):
             learner.update(rollout)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+    assert capsys.readouterr().out == ""
+
+
+def test_resets_in_graphs_draw_new_numbers_from_the_seed():
+    cfg = compose_config("num_envs=1009", "sim_device=cuda:0", "rl_device=cuda:0", "task.env.episodeLength=10")
+    task = build.build_task(cfg, 1009, GPU, "graph")
+    actions = torch.zeros(1009, task.num_actions, device=GPU)
+    goals = []
+    with torch.no_grad():
+        task.reset()
+        task.step(actions)  # which records
+        for seed in (3, 3, 5):
+            torch.manual_seed(seed)
+            for _ in range(2):
+                task.step(actions)
+                goals.append(task.goal.clone())
+    assert torch.equal(goals[0], goals[2]) and torch.equal(goals[1], goals[3])
+    assert not any(torch.equal(goals[i], goals[j]) for i, j in ((0, 1), (0, 4), (1, 5)))

@@ -38,15 +38,15 @@ class FlatAdam:
         rate = self._optimizer.param_groups[0]["lr"]
         self._rate.copy_(rate) if isinstance(rate, Tensor) else self._rate.fill_(rate)
         for i, beta in enumerate(self._betas):
-            self._decay[i] = beta ** self._counts[0]
+            self._decay[i] = torch.pow(beta, self._counts[0])  # torch 2.0 would make beta a tensor on the host
         self.buffer.zero()
 
     def end(self, steps: int) -> None:
         """Hands back: ``steps`` have been taken."""
         self._counts.add_(steps)
 
-    def take(self) -> None:
-        """A step along the buffer's gradients."""
+    def clip_and_step(self) -> None:
+        """Along the buffer's gradients."""
         self.measure(self.buffer.flat)
         self.step(self.buffer.weights, self.buffer.flat, self.first, self.second)
 

@@ -18,7 +18,7 @@ from happo_gpu.types import Stats
 
 
 class CriticGradients(Gradients):
-    """A critic's.
+    """Gradients of a critic's loss, and steps along them.
 
     Attributes:
         loss: 0-d, summed over minibatches.
@@ -37,7 +37,7 @@ class CriticGradients(Gradients):
             return
         for part in zip(*(field.chunk(num_parts) for field in (states, old_values, targets, *memory))):
             self._accumulate(part)
-            self.take(optimizer)
+            self.apply(optimizer)
 
     def _accumulate(self, fields: Sequence[Tensor]) -> None:
         """Gradients of a minibatch of sequences; after states, old values and targets come the fields of their memory."""
@@ -80,8 +80,8 @@ def update_critic(
     table, parts = Table([states, old_values, returns, *(memory or ())], gradients.fetch), cfg.critic_num_mini_batch
 
     def steps(fields: Sequence[Tensor], num_parts: int) -> None:
-        states, old_values, returns, *rest = fields
-        gradients.steps(states, old_values, value_norm.normalize(returns), num_parts, optimizer, Memory(*rest) if rest else None)
+        its_states, its_values, its_returns, *rest = fields
+        gradients.steps(its_states, its_values, value_norm.normalize(its_returns), num_parts, optimizer, Memory(*rest) if rest else None)
 
     gradients.loss.zero_(), buffer.norms.zero_()
     if cfg.valuenorm_update == "iteration":

@@ -82,7 +82,7 @@ class Gradients:
         *fields, num_parts, optimizer = args
         for part in zip(*(field.chunk(num_parts) for field in fields)):
             self.accumulate_plain(part)
-            self.take(optimizer)
+            self.apply(optimizer)
 
     def accumulate_plain(self, fields: Sequence[Tensor]) -> None:
         """Gradients of one minibatch."""
@@ -91,7 +91,7 @@ class Gradients:
         for piece in zip(*(field.split(sizes) for field in fields)) if len(sizes) > 1 else [fields]:
             self.add_plain(*piece, torch.full((), len(piece[0]) / len(fields[0]), device=self.device))
 
-    def take(self, optimizer: torch.optim.Optimizer) -> None:
+    def apply(self, optimizer: torch.optim.Optimizer) -> None:
         """A step along what has accumulated."""
         self.buffer.average()
         self.buffer.clip(self.cfg.gradient_limit)

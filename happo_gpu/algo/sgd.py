@@ -38,7 +38,7 @@ def mean_entropy(distribution: Distribution, batch: ActorBatch, cfg: AlgoConfig)
 
 
 class ActorGradients(Gradients):
-    """An actor's.
+    """Gradients of an actor's loss, and steps along them.
 
     Attributes:
         sums: (2,) loss and entropy, summed over minibatches.
@@ -56,7 +56,7 @@ class ActorGradients(Gradients):
             return
         for part in batch.parts(num_parts):
             self._accumulate(part)
-            self.take(optimizer)
+            self.apply(optimizer)
 
     def _accumulate(self, batch: ActorBatch) -> None:
         """Gradients of the whole batch's loss, where its samples are not plain."""

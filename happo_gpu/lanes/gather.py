@@ -16,9 +16,9 @@ _TEXT = """
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
-extern "C" int most() { return omp_get_max_threads(); }
+extern "C" int most_threads() { return omp_get_max_threads(); }
 #else
-extern "C" int most() { return 0; }
+extern "C" int most_threads() { return 0; }
 #endif
 extern "C" void gather(const float *table, long columns, const int64_t *order, long count, float *out, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -35,12 +35,12 @@ def _library() -> ctypes.CDLL:
 def has_torchs_threads() -> bool:
     """Whether torch and compiled code share one pool of threads: some builds of torch bring an OpenMP of their own."""
     try:
-        most = _library().most
+        most_threads = _library().most_threads
     except (OSError, subprocess.SubprocessError):  # no compiler
         return False
     number = torch.get_num_threads()
     torch.set_num_threads(number + 1)
-    shared = most() == number + 1
+    shared = most_threads() == number + 1
     torch.set_num_threads(number)
     return shared
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from conftest import CPU, compose_config
-from happo_gpu import accelerate, build, kept, loops
+from happo_gpu import accelerate, build, kept, loops, threads
 from happo_gpu.lanes import kernel
+from happo_gpu.lanes.gather import has_torchs_threads
 from happo_gpu.lanes.kernel import Kernel, Kernels
 
 
@@ -207,3 +208,15 @@ def test_a_watched_decision_is_taken_step_by_step_and_comes_out_the_same():
             watched.step(actions)
     assert len(seen) == alone.decimation and not torch.equal(seen[0], seen[-1])
     assert torch.equal(watched.obs_buf, alone.obs_buf) and torch.equal(watched.rew_buf, alone.rew_buf)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_torch_keeps_its_threads_only_where_compiled_code_has_the_same(monkeypatch, same):
+    monkeypatch.setattr(accelerate, "has_torchs_threads", lambda: same)
+    accelerate.take_threads(3)
+    assert (threads.count(), torch.get_num_threads()) == (3, 3 if same else 1)
+
+
+def test_asking_whose_threads_compiled_code_has_leaves_torchs_as_they_are():
+    torch.set_num_threads(2)
+    assert has_torchs_threads() in (True, False) and torch.get_num_threads() == 2
