@@ -25,7 +25,8 @@ FEWEST = 64  # environments: of fewer, their number could be another axis's
 _SHARE = 4 * TILE  # rows that are worth another thread
 _TYPICAL = (4099, 4111)  # samples: what a method is traced with that will be called with any number of them
 # As torch computes, but faster: no error codes, no traps. Products and sums are rounded one by one where there are no matrices.
-_FLAGS = ("-O2", "-std=c++17", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+# Rows of a tile hold floats or whole numbers and are read as vectors of either, so that no type says what overlaps.
+_FLAGS = ("-O2", "-std=c++17", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-shared", "-fPIC")
 _EXACT, _FUSED = "-ffp-contract=off", "-ffp-contract=fast"
 
 
