@@ -18,11 +18,11 @@ from torch import Tensor
 
 from happo_gpu import kept, threads
 from happo_gpu.lanes.program import Program, Unsupported
-from happo_gpu.lanes.source import TILE, source
+from happo_gpu.lanes.source import source
 from happo_gpu.lanes.trace import trace
 
 FEWEST = 64  # environments: of fewer, their number could be another axis's
-_SHARE = 4 * TILE  # rows that are worth another thread
+_SHARE = 256  # rows that are worth another thread
 _TYPICAL = (4099, 4111)  # samples: what a method is traced with that will be called with any number of them
 # As torch computes, but faster: no error codes, no traps. Products and sums are rounded one by one where there are no matrices.
 # Rows of a tile hold floats or whole numbers and are read as vectors of either, so that no type says what overlaps.

@@ -9,7 +9,9 @@ import torch
 
 from happo_gpu.lanes.program import FLOAT, KINDS, MASK, Function, Loop, Place, Program, Region
 
-TILE = 64  # rows; a multiple of every width. Those of Go1Push take 35 kB
+# Rows of a tile, a multiple of every width. Where a row of intermediate values is as long as those of layers of 128, a tile of 64 would leave the
+# caches of a core, and half of it, with more rows of a product at once, takes a twentieth less time.
+_TILE, _LONG_TILE, _LONG = 64, 32, 512
 
 _C_TYPES = {torch.float32: "float", torch.int64: "int64_t", torch.int32: "int32_t", torch.bool: "uint8_t"}
 
@@ -30,7 +32,6 @@ _HEAD = """
 #else
 #define W 4
 #endif
-#define T %d
 #define UNROLLED _Pragma("GCC unroll 16")
 typedef float F __attribute__((vector_size(4 * W)));
 typedef int32_t I __attribute__((vector_size(4 * W)));
@@ -96,13 +97,13 @@ template <class R, class S> static inline void give(const R *__restrict row, S *
   if (count == T) for (long i = 0; i < T; ++i) to[i * stride] = (S)row[i];
   else for (long i = 0; i < count; ++i) to[i * stride] = (S)row[i];
 }
-""" % TILE
+"""
 
 # Matrix products: sums in registers, of PANEL rows of the left matrix and two vectors of the right one: twelve of 16 registers, or twice that
 # of 32. The left one's numbers lie PACKED panel by panel, or as columns of a tile do.
 _PRODUCTS = """
 #if defined(__AVX512F__) || defined(__aarch64__)
-#define PANEL 8
+#define PANEL (T < 64 ? 12 : 8)
 #else
 #define PANEL 6
 #endif
@@ -192,7 +193,7 @@ class _Writer:
     def text(self) -> str:
         program, functions = self._program, []
         body = self._calls(program.schedule, functions)
-        lines = [_HEAD, _PRODUCTS, *functions, *self._room(), *self._tiles(body), *self._end()]
+        lines = [f"#define T {_LONG_TILE if self._rows > _LONG else _TILE}", _HEAD, _PRODUCTS, *functions, *self._room(), *self._tiles(body), *self._end()]
         return "\n".join([*lines, ""])
 
     # -- functions ---------------------------------------------------------------------------

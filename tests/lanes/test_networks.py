@@ -66,6 +66,7 @@ TWO = [AgentSpec("a", 5, box(2)), AgentSpec("b", 31, box(3))]
 NETWORKS = {
     "the preset's": (TWO, []),
     "HARL's": (TWO, ["algo.model.use_feature_normalization=true", "algo.model.use_layer_norm=true"]),
+    "HARL's, wide: another tile": (TWO, ["algo.model.use_feature_normalization=true", "algo.model.use_layer_norm=true", "algo.model.hidden_sizes=[131,113]"]),
     "tanh": (TWO, ["algo.model.activation_func=tanh", "algo.action_aggregation=mean"]),
     "elu on normalised inputs": (TWO, ["algo.model.activation_func=elu", "algo.model.normalize_input=true"]),
     "silu": (TWO, ["algo.model.activation_func=silu"]),
